@@ -1,0 +1,3 @@
+"""loptrl: learned optimizers for reinforcement learning that keeps changing."""
+
+__version__ = "0.1.0"

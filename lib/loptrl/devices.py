@@ -1,0 +1,33 @@
+"""Host devices and the compile cache, set before jax starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from loptrl import paths
+
+__all__ = ["prepare"]
+
+
+def prepare(host_devices: int | None = None) -> int:
+    """One host device per core, the persistent compile cache, and the number of devices.
+
+    Call it before jax is first used: XLA reads the number of host devices when it starts.
+
+    Args:
+        host_devices: devices to make of the CPU; None for one per available core.
+
+    Returns:
+        The number of devices that jax now has.
+    """
+    flag = "--xla_force_host_platform_device_count"
+    if "jax" not in sys.modules and flag not in os.environ.get("XLA_FLAGS", ""):
+        count = host_devices or len(os.sched_getaffinity(0))
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={count}".strip()
+    import jax
+
+    cache = paths.cache_dir() / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    return jax.device_count()

@@ -1,0 +1,185 @@
+"""Every number of a PPO run, validated; no jax, so that the book can read configurations."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from loptrl.errors import LoptrlError
+
+__all__ = ["OptimizerConfig", "PPOConfig", "checked_fields"]
+
+
+def checked_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` if all its names are fields of the dataclass, else an error that lists them."""
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise LoptrlError(f"unknown setting {unknown[0]!r}: {cls.__name__} has {sorted(known)}")
+    return dict(data)
+
+
+def _number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False,
+            whole: bool = False) -> None:
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    ok = ok and (not whole or float(value).is_integer())
+    if ok and low <= value <= high and not (open_low and value == low):
+        return
+    kind = "a whole number" if whole else "a number"
+    bound = f"above {low:g}" if open_low else f"of at least {low:g}"
+    if high < math.inf:
+        bound += f" and at most {high:g}"
+    raise LoptrlError(f"{name} must be {kind} {bound}, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """An optimizer by name, with the numbers of the hand-designed ones.
+
+    Attributes:
+        name: a name that `loptrl.optimizers.make` knows, such as "adam" or "rmsprop".
+        learning_rate: step size alpha.
+        b1: decay of the first moment (Adam).
+        b2: decay of the second moment (Adam), or of the squared gradient (RMSProp).
+        eps: added to the root of the second moment.
+        weight_decay: decoupled weight decay, as a factor on the learning rate; 0 for none.
+    """
+
+    name: str = "adam"
+    learning_rate: float = 3e-4
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _number("learning_rate", self.learning_rate, 0.0, open_low=True)
+        _number("b1", self.b1, 0.0, 1.0)
+        _number("b2", self.b2, 0.0, 1.0)
+        if self.b1 == 1 or self.b2 == 1:
+            raise LoptrlError("b1 and b2 must be below 1, or the moments never move; got 1")
+        _number("eps", self.eps, 0.0)
+        _number("weight_decay", self.weight_decay, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class PPOConfig:
+    """One PPO run. Sizes count environments, env steps, epochs or minibatches, as named.
+
+    Attributes:
+        world: "ant", "humanoid", or a probe environment's name.
+        backend: Brax's physics pipeline: "spring", "positional" or "generalized".
+        env_steps: length of the run in env steps, rounded up to whole evaluation slices.
+        num_envs: environments stepped together.
+        rollout_length: env steps per environment and iteration.
+        epochs: passes over each rollout.
+        minibatches: updates per epoch.
+        discount: gamma, per env step.
+        gae_lambda: lambda of generalised advantage estimation (Schulman et al. 2016).
+        clip_ratio: epsilon of the clipped objective (Schulman et al. 2017, eq. 7); None: no clip.
+        max_grad_norm: bound on the norm of the actor's and of the critic's gradient, each; None: none.
+        value_coef: weight of half the squared value error.
+        entropy_coef: weight of the policy's entropy.
+        normalize_observations: subtract the running mean, divide by the running deviation.
+        normalize_rewards: divide rewards by the running deviation of the discounted return.
+        bootstrap_truncation: a time limit is followed by the value of the final observation; off,
+            it counts as a termination (as in the OPEN authors' agent).
+        hidden: widths of the hidden layers, of the actor and of the critic each.
+        activation: "tanh" or "relu".
+        eval_every: env steps between evaluations, rounded up to whole iterations.
+        eval_envs: episodes per evaluation, played with the policy's mode.
+        optimizer: the optimizer.
+        drift: JSON form of a `loptrl.envs.drift.Drift`; empty for the stationary task.
+    """
+
+    world: str = "ant"
+    backend: str = "spring"
+    env_steps: int = 20_000_000
+    num_envs: int = 2048
+    rollout_length: int = 10
+    epochs: int = 4
+    minibatches: int = 32
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    clip_ratio: float | None = 0.2
+    max_grad_norm: float | None = 0.5
+    value_coef: float = 0.5
+    entropy_coef: float = 0.0
+    normalize_observations: bool = True
+    normalize_rewards: bool = True
+    bootstrap_truncation: bool = True
+    hidden: tuple[int, ...] = (64, 64)
+    activation: str = "tanh"
+    eval_every: int = 200_000
+    eval_envs: int = 32
+    optimizer: OptimizerConfig = OptimizerConfig()
+    drift: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("env_steps", "num_envs", "rollout_length", "epochs", "minibatches",
+                     "eval_every", "eval_envs"):
+            value = getattr(self, name)
+            _number(name, value, 1, whole=True)
+            object.__setattr__(self, name, int(value))
+        if self.batch_size % self.minibatches:
+            raise LoptrlError(
+                f"minibatches must divide num_envs x rollout_length = {self.batch_size}, "
+                f"got {self.minibatches}; choose a divisor"
+            )
+        _number("discount", self.discount, 0.0, 1.0)
+        _number("gae_lambda", self.gae_lambda, 0.0, 1.0)
+        for name in ("clip_ratio", "max_grad_norm"):
+            if getattr(self, name) is not None:
+                _number(name, getattr(self, name), 0.0, open_low=True)
+        _number("value_coef", self.value_coef, 0.0)
+        _number("entropy_coef", self.entropy_coef, 0.0)
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        if not self.hidden:
+            raise LoptrlError("hidden must name at least one layer's width, got none")
+        for width in self.hidden:
+            _number("a width in hidden", width, 1, whole=True)
+        if self.activation not in ("tanh", "relu"):
+            raise LoptrlError(f"activation must be 'tanh' or 'relu', got {self.activation!r}")
+
+    @property
+    def batch_size(self) -> int:
+        """Env steps per iteration."""
+        return self.num_envs * self.rollout_length
+
+    @property
+    def iterations_per_slice(self) -> int:
+        """Iterations between two evaluations."""
+        return max(1, math.ceil(self.eval_every / self.batch_size))
+
+    @property
+    def env_steps_per_slice(self) -> int:
+        """Env steps between two evaluations."""
+        return self.iterations_per_slice * self.batch_size
+
+    @property
+    def num_slices(self) -> int:
+        """Evaluation slices of the run."""
+        return math.ceil(self.env_steps / self.env_steps_per_slice)
+
+    @property
+    def num_updates(self) -> int:
+        """Optimizer updates of the run."""
+        return self.num_slices * self.iterations_per_slice * self.epochs * self.minibatches
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; `from_dict` reads it back."""
+        data = dataclasses.asdict(self)
+        data["hidden"] = list(self.hidden)
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PPOConfig:
+        """Build a configuration from its JSON form; unknown names are refused."""
+        fields = checked_fields(cls, data)
+        if "optimizer" in fields and not isinstance(fields["optimizer"], OptimizerConfig):
+            fields["optimizer"] = OptimizerConfig(
+                **checked_fields(OptimizerConfig, fields["optimizer"])
+            )
+        return cls(**fields)

@@ -1,0 +1,36 @@
+"""Signs of a network that can no longer learn: dormant units and low feature rank."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["dormant_fraction", "feature_rank"]
+
+
+def dormant_fraction(layers: list[jax.Array], activation: str) -> jax.Array:
+    """Fraction of hidden units that carry nothing over a batch.
+
+    ReLU: zero for every sample; tanh: standard deviation below 0.001 (Moalla et al. 2024, app. A).
+
+    Args:
+        layers: activations `[batch, units]` of each hidden layer.
+        activation: "relu" or "tanh".
+    """
+    if activation == "relu":
+        dead = [jnp.max(layer, axis=0) <= 0.0 for layer in layers]
+    else:
+        dead = [jnp.std(layer, axis=0) < 1e-3 for layer in layers]
+    return jnp.mean(jnp.concatenate(dead).astype(jnp.float32))
+
+
+def feature_rank(features: jax.Array, threshold: float = 0.99) -> jax.Array:
+    """Smallest k whose largest singular values keep `threshold` of the variance.
+
+    min k: sum_{i<=k} s_i^2 / sum_i s_i^2 >= threshold, with s the singular values of the
+    uncentred features `[batch, units]` (Moalla et al. 2024, sec. 2).
+    """
+    eigenvalues = jnp.linalg.eigvalsh(features.T @ features)[::-1]
+    eigenvalues = jnp.maximum(eigenvalues, 0.0)
+    share = jnp.cumsum(eigenvalues) / jnp.maximum(jnp.sum(eigenvalues), 1e-30)
+    return 1.0 + jnp.sum(share < threshold)

@@ -1,0 +1,94 @@
+"""The tables of the status page, drawn from the manifests of stored runs. Never imports jax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from loptrl.errors import DamagedRun
+from loptrl.runs import Store
+from loptrl.style import format_steps
+
+__all__ = ["arms_table", "as_markdown", "manifests", "overview", "software_table"]
+
+Manifest = dict[str, Any]
+
+
+def manifests(store: Store | None = None) -> tuple[list[Manifest], list[DamagedRun]]:
+    """All manifests that can be read, by study, arm and seed, and the damage that was found."""
+    damaged: list[DamagedRun] = []
+    found = list((store or Store()).iter_manifests(damaged=damaged))
+    order = sorted(found, key=lambda m: (m["study"], m["arm"], m["seed"], m["key"]))
+    return order, damaged
+
+
+def overview(found: Sequence[Manifest], damaged: Sequence[DamagedRun] = ()) -> str:
+    """One paragraph: how much is stored and what it took."""
+    if not found:
+        words = ["**No runs are stored yet.**"]
+    else:
+        hours = sum(manifest["wall_time_s"] for manifest in found) / 3600
+        steps = sum(manifest["env_steps"] for manifest in found)
+        diverged = sum(manifest["diverged_at"] is not None for manifest in found)
+        devices = sorted({manifest["device"] for manifest in found})
+        words = [
+            f"**{len(found)} runs are stored, {format_steps(steps)} environment steps in all. "
+            f"They took {hours:.1f} hours on {' and '.join(devices)}.**",
+            f"{diverged or 'None'} of them diverged." if diverged != 1 else "One of them diverged.",
+        ]
+    words += [f"Damaged and not shown: {error}" for error in damaged]
+    return " ".join(words)
+
+
+def arms_table(found: Iterable[Manifest]) -> pd.DataFrame:
+    """One row per study, arm, budget and length: seeds, speed, time, memory."""
+    columns = ["study", "arm", "budget", "env steps", "seeds", "steps/s", "min/run", "GiB", "last"]
+    groups: dict[tuple[str, str, str, int], list[Manifest]] = {}
+    for manifest in found:
+        name = tuple(manifest[key] for key in ("study", "arm", "budget", "env_steps"))
+        groups.setdefault(name, []).append(manifest)
+    rows = []
+    for (study, arm, budget, steps), runs in groups.items():
+        rows.append(
+            (
+                study,
+                arm,
+                budget,
+                format_steps(steps),
+                len(runs),
+                f"{_mean(runs, 'env_steps_per_s'):,.0f}",
+                f"{_mean(runs, 'wall_time_s') / 60:.1f}",
+                f"{max(run['peak_memory_bytes'] for run in runs) / 2**30:.2f}",
+                max(run["created"] for run in runs)[:10],
+            )
+        )
+    return pd.DataFrame(rows, columns=columns)
+
+
+def software_table(found: Iterable[Manifest]) -> pd.DataFrame:
+    """One row per set of versions and commit: how many runs were made with it."""
+    counts: dict[tuple[str, str], int] = {}
+    for manifest in found:
+        versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
+        name = (versions, (manifest["commit"] or "not recorded")[:12])
+        counts[name] = counts.get(name, 0) + 1
+    rows = [(count, commit, versions) for (versions, commit), count in counts.items()]
+    return pd.DataFrame(rows, columns=["runs", "commit", "versions"])
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, or a sentence when it has no rows."""
+    if table.empty:
+        return "Nothing yet."
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy()]
+    return "\n".join("| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in lines)
+
+
+def _escaped(cell: object) -> str:
+    return str(cell).replace("|", "\\|").replace("_", "\\_")
+
+
+def _mean(runs: Sequence[Manifest], key: str) -> float:
+    return sum(run[key] for run in runs) / len(runs)

@@ -1,0 +1,75 @@
+"""Study 1: does Adam's policy collapse on a changing Ant, and is PPO's clipping the brake?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loptrl.studies.base import Arm, Budget, Study
+
+__all__ = ["CONTROL_FRICTIONS", "PERIOD", "STUDY"]
+
+PERIOD = 2_000_000
+"""Env steps between two frictions, as in SlipperyAnt (Dohare et al. 2024)."""
+
+CONTROL_FRICTIONS = (0.02, 0.0632, 0.2, 0.632, 2.0)
+"""Fixed frictions of the regime controls, evenly spaced in their logarithm."""
+
+_DRIFT = {
+    "friction": {"form": "Steps", "low": 0.02, "high": 2.0, "period": PERIOD, "log": True},
+    "strength": {"form": "Wear", "least": 0.0, "most": 0.4, "period": 20_000_000},
+}
+
+
+def _adam(b1: float, b2: float) -> dict[str, Any]:
+    return {"optimizer": {"name": "adam", "learning_rate": 3e-4, "b1": b1, "b2": b2}}
+
+
+def _arms() -> list[Arm]:
+    default, drift = _adam(0.9, 0.999), {"drift": _DRIFT}
+    five = {"laptop": 5, "paper": 5}
+    arms = [
+        Arm("stationary", "Adam, nothing changes", "adam:stationary", default, five),
+        Arm("adam", "Adam, default betas", "adam", {**default, **drift}, five),
+        Arm("equal_99", "Adam, both betas 0.99", "adam_equal_betas", {**_adam(0.99, 0.99), **drift}, five),
+        Arm("equal_997", "Adam, both betas 0.997", "adam_equal_betas:second", {**_adam(0.997, 0.997), **drift}),
+        Arm("no_ratio_clip", "Adam, no ratio clip", "adam:no_ratio_clip", {**default, **drift, "clip_ratio": None}),
+        Arm("no_gradient_clip", "Adam, no gradient clip", "adam:no_gradient_clip", {**default, **drift, "max_grad_norm": None}),
+        Arm("no_clip", "Adam, neither clip", "adam:no_clip", {**default, **drift, "clip_ratio": None, "max_grad_norm": None}),
+    ]  # fmt: skip
+    for friction in CONTROL_FRICTIONS:
+        fixed = {"friction": {"form": "Linear", "low": friction, "high": friction, "period": 1}}
+        arms.append(
+            Arm(
+                f"control_{friction:g}",
+                f"Adam, friction fixed at {friction:g}",
+                "adam:stationary",
+                {**default, "drift": fixed},
+                {"laptop": 1},
+                {"laptop": 10_000_000, "paper": 50_000_000},
+            )
+        )
+    return arms
+
+
+STUDY = Study(
+    name="adam_collapse",
+    title="Adam on a changing Ant",
+    version=1,
+    base={"world": "ant", "backend": "spring"},
+    arms={arm.name: arm for arm in _arms()},
+    budgets={
+        "smoke": Budget(
+            env_steps=4_000,
+            seeds=3,
+            settings={
+                "num_envs": 16,
+                "minibatches": 2,
+                "epochs": 1,
+                "eval_every": 400,
+                "eval_envs": 2,
+            },
+        ),
+        "laptop": Budget(env_steps=20_000_000, seeds=3),
+        "paper": Budget(env_steps=100_000_000, seeds=5, settings={"num_envs": 4096}),
+    },
+)

@@ -1,0 +1,165 @@
+"""What every study has: arms, budgets, runs to read or compute, and the command that does it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from loptrl import drive
+from loptrl.errors import LoptrlError
+from loptrl.ppo.config import PPOConfig
+from loptrl.runs import Results, RunSpec, Store
+
+__all__ = ["Arm", "Budget", "Study"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One line of a study's graphs.
+
+    Attributes:
+        name: short, for the command line and the store.
+        label: in words, for tables.
+        look: key of its colour and line in `loptrl.style`.
+        settings: what differs from the study's base configuration.
+        seeds: seeds at each budget that names it; others take the budget's own number.
+        env_steps: length at each budget that names it; others take the budget's own.
+    """
+
+    name: str
+    label: str
+    look: str
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    seeds: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    env_steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How much is computed: env steps and seeds of an arm that says nothing else.
+
+    `settings` go over the study's base configuration, such as fewer environments.
+    """
+
+    env_steps: int
+    seeds: int
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """An experiment. `version` is raised by hand when a change of code changes its numbers."""
+
+    name: str
+    title: str
+    version: int
+    base: Mapping[str, Any]
+    arms: Mapping[str, Arm]
+    budgets: Mapping[str, Budget]
+
+    def specs(
+        self,
+        budget: str = "laptop",
+        arms: Iterable[str] | None = None,
+        seeds: int | None = None,
+        **settings: Any,
+    ) -> list[RunSpec]:
+        """The runs of a budget, seed by seed and arm by arm.
+
+        Args:
+            budget: "smoke", "laptop" or "paper".
+            arms: names; None for all.
+            seeds: seeds of every arm; None for the budget's own numbers.
+            **settings: fields of `PPOConfig` that replace the arms' own (such as `env_steps`).
+
+        Raises:
+            LoptrlError: an unknown budget, arm or setting, or a value out of its range.
+        """
+        chosen = self._budget(budget)
+        if seeds is not None and (isinstance(seeds, bool) or seeds != int(seeds) or seeds < 1):
+            raise LoptrlError(f"seeds must be a whole number of at least 1, got {seeds!r}")
+        specs = []
+        for arm in [self.arm(name) for name in (self.arms if arms is None else arms)]:
+            config = self.config(arm.name, budget, **settings).to_dict()
+            for seed in range(int(seeds or arm.seeds.get(budget, chosen.seeds))):
+                specs.append(RunSpec(self.name, arm.name, budget, self.version, seed, config))
+        return sorted(specs, key=lambda spec: spec.seed)
+
+    def config(self, arm: str, budget: str = "laptop", **settings: Any) -> PPOConfig:
+        """The configuration of one arm: base, then budget, then arm, then `settings`."""
+        chosen, one = self._budget(budget), self.arm(arm)
+        length = {"env_steps": one.env_steps.get(budget, chosen.env_steps)}
+        return PPOConfig.from_dict(
+            {**self.base, **chosen.settings, **length, **one.settings, **settings}
+        )
+
+    def load_or_run(
+        self,
+        budget: str = "laptop",
+        arms: Iterable[str] | None = None,
+        seeds: int | None = None,
+        *,
+        compute: drive.Compute = "missing",
+        store: Store | None = None,
+        time_limit: str | float | None = None,
+        progress: Any = "auto",
+        **settings: Any,
+    ) -> Results:
+        """Read the stored runs and compute the missing ones (see `loptrl.drive.load_or_run`)."""
+        arms = None if arms is None else list(arms)
+        return drive.load_or_run(
+            self.specs(budget, arms, seeds, **settings),
+            _make_program,
+            compute=compute,
+            store=store,
+            time_limit=time_limit,
+            progress=progress,
+            command=self.command(budget, arms, seeds, **settings),
+        )
+
+    def load_stored(
+        self, budget: str = "laptop", arms: Iterable[str] | None = None, *, store: Store | None = None
+    ) -> Results:
+        """The runs of a budget that the store has; those it lacks are left out, never drawn."""
+        store = Store() if store is None else store
+        return Results([store.read(s) for s in self.specs(budget, arms) if store.state(s) == "done"])
+
+    def command(
+        self,
+        budget: str = "laptop",
+        arms: Sequence[str] | None = None,
+        seeds: int | None = None,
+        **settings: Any,
+    ) -> str:
+        """The command line that computes these runs."""
+        parts = [f"loptrl run {self.name} --budget {budget}"]
+        parts += [f"--arm {name}" for name in arms or ()]
+        parts += [f"--seeds {seeds}"] if seeds is not None else []
+        parts += [f"-p {name}={value}" for name, value in settings.items()]
+        return " ".join(parts)
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        if name not in self.arms:
+            raise LoptrlError(
+                f"unknown arm {name!r} of {self.name}: expected one of {', '.join(self.arms)}"
+            )
+        return self.arms[name]
+
+    def looks(self) -> dict[str, str]:
+        """Arm names to keys of `loptrl.style`."""
+        return {name: arm.look for name, arm in self.arms.items()}
+
+    def _budget(self, name: str) -> Budget:
+        if name not in self.budgets:
+            raise LoptrlError(
+                f"unknown budget {name!r} of {self.name}: expected one of {', '.join(self.budgets)}"
+            )
+        return self.budgets[name]
+
+
+def _make_program(spec: RunSpec) -> drive.Program:
+    from loptrl.studies.training import make_program
+
+    return make_program(spec)

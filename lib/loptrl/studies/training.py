@@ -1,0 +1,63 @@
+"""From a run's configuration to a program: where worlds, agent and optimizers meet."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from loptrl import devices
+from loptrl.ppo.config import PPOConfig
+from loptrl.specs import RunSpec, plain
+
+__all__ = ["make_program", "make_world"]
+
+
+def make_program(spec: RunSpec) -> Any:
+    """The `PPOProgram` of a run. Runs that differ in numbers only share one compiled agent."""
+    devices.prepare()
+    from loptrl import optimizers
+    from loptrl.envs.drift import Drift
+    from loptrl.ppo.agent import Structure
+    from loptrl.ppo.program import PPOProgram
+
+    config = PPOConfig.from_dict(plain(spec.config))
+    agent = _agent(Structure.of(config), config.world, config.backend, config.optimizer.name)
+    drift = Drift.from_dict(config.drift, seed=spec.seed)
+    numbers = dataclasses.asdict(config.optimizer)
+    del numbers["name"]
+    return PPOProgram(
+        config,
+        spec.seed,
+        agent,
+        lambda env_steps: drift.table(env_steps, agent.world.world.num_actuators),
+        lambda state: optimizers.with_hyperparameters(state, numbers),
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _agent(structure: Any, world: str, backend: str, optimizer: str) -> Any:
+    from loptrl import optimizers
+    from loptrl.ppo.agent import Agent
+
+    return Agent(structure, make_world(world, backend), optimizers.make(optimizer))
+
+
+@functools.lru_cache(maxsize=4)
+def make_world(name: str, backend: str) -> Any:
+    """The vector world of that name, laid out for the device at hand.
+
+    Raises:
+        LoptrlError: no such world or backend.
+    """
+    devices.prepare()
+    import jax
+
+    from loptrl.envs import probes
+    from loptrl.envs.bodies import BraxBody
+    from loptrl.envs.world import VectorWorld
+
+    if name in probes.PROBES:
+        return VectorWorld(probes.PROBES[name]())
+    layout = "last" if jax.default_backend() == "cpu" else "first"
+    return VectorWorld(BraxBody(name, backend, layout))
