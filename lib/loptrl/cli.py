@@ -1,0 +1,176 @@
+"""The `loptrl` command: compute runs, look at them, execute notebooks, measure speed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from loptrl.errors import LoptrlError
+
+__all__ = ["main"]
+
+Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
+Parameters = Annotated[Texts, tyro.conf.arg(aliases=["-p"], metavar="NAME=VALUE")]
+
+
+def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise LoptrlError(f"-p expects NAME=VALUE, got {pair!r}; write for example -p seeds=2")
+        if name in settings:
+            raise LoptrlError(f"-p names {name} twice; give each parameter once")
+        settings[name] = value
+    return settings
+
+
+def _value(text: str) -> object:
+    """A setting's value: a JSON value, a number such as 2e6, or text."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+@dataclasses.dataclass
+class Run:
+    """Compute what is missing of a study; stopped at any moment, the same command goes on."""
+
+    study: tyro.conf.Positional[str]
+    """Name of the study, such as adam_collapse."""
+    budget: str = "laptop"
+    """smoke (seconds), laptop (the committed evidence) or paper (one GPU)."""
+    arm: Texts = ()
+    """An arm to compute; repeat for several. All by default."""
+    seeds: int | None = None
+    """Seeds of every arm; the budget's own numbers by default."""
+    time_limit: str | None = None
+    """Stop in good order after this long, such as 90s, 30m or 2h."""
+    p: Parameters = ()
+    """A setting of every run, such as -p env_steps=2e6."""
+
+    def __call__(self) -> None:
+        from loptrl import studies
+
+        study = studies.get(self.study)
+        settings = {name: _value(text) for name, text in _settings(self.p).items()}
+        results = study.load_or_run(
+            self.budget,
+            self.arm or None,
+            self.seeds,
+            time_limit=self.time_limit,
+            **settings,
+        )
+        print(f"{len(results.runs)} runs of {study.name} are stored: {', '.join(results.arms)}")
+
+
+@dataclasses.dataclass
+class Status:
+    """What is done, partial, running, missing or damaged, and which runs diverged."""
+
+    study: tyro.conf.Positional[str | None] = None
+    """Name of a study; all by default."""
+    budget: str = "laptop"
+    """The budget to look at."""
+
+    def __call__(self) -> None:
+        from rich.console import Console
+        from rich.table import Table
+
+        from loptrl import studies
+        from loptrl.runs import Store
+
+        store = Store()
+        for name in [self.study] if self.study else studies.NAMES:
+            study = studies.get(name)
+            table = Table(title=f"{study.title} ({study.name}), {self.budget} budget")
+            for column in ("arm", "seed", "run", "state", "env steps", "steps/s"):
+                table.add_column(column, justify="right" if "steps" in column else "left")
+            for spec in study.specs(self.budget):
+                state, steps, speed = store.state(spec), "", ""
+                if state == "done":
+                    manifest = store.read(spec).manifest
+                    steps = f"{manifest['env_steps']:,}"
+                    speed = f"{manifest['env_steps_per_s']:,.0f}"
+                    if manifest["diverged_at"] is not None:
+                        state = "diverged"
+                table.add_row(spec.arm, str(spec.seed), spec.key, state, steps, speed)
+            Console().print(table)
+
+
+@dataclasses.dataclass
+class Show:
+    """The manifest of one stored run and its last rows."""
+
+    key: tyro.conf.Positional[str]
+    """The run's key, or its first digits."""
+
+    def __call__(self) -> None:
+        from loptrl.runs import Store
+
+        run = Store().find(self.key)
+        print(json.dumps(run.manifest, indent=2))
+        print(run.frame.tail(5).T.to_string(header=False))
+
+
+@dataclasses.dataclass
+class Execute:
+    """Execute a notebook with other parameters into a page of the book."""
+
+    notebook: tyro.conf.Positional[Path]
+    """The notebook, such as notebooks/01_adam_collapse.md."""
+    p: Parameters = ()
+    """A parameter of the notebook, such as -p env_steps=2e6."""
+    to: str | None = None
+    """Name of the page; the notebook's own by default."""
+
+    def __call__(self) -> None:
+        from loptrl import book
+
+        page = book.execute(self.notebook, _settings(self.p), to=self.to)
+        print(f"The page is {page}; `make book` adds it to the book.")
+
+
+@dataclasses.dataclass
+class Bench:
+    """Throughput of PPO with Adam on Ant, and of Brax's own trainer beside it."""
+
+    seconds: float = 60.0
+    """About how long each measurement takes."""
+    reference: Literal["brax", "none"] = "brax"
+    """What to measure beside it."""
+
+    def __call__(self) -> None:
+        from loptrl import bench
+
+        print(bench.report(self.seconds, brax=self.reference == "brax"))
+
+
+_COMMANDS = {"run": Run, "status": Status, "show": Show, "execute": Execute, "bench": Bench}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of the `loptrl` command; user errors end with one sentence and their exit code."""
+    try:
+        command = tyro.extras.subcommand_cli_from_dict(
+            _COMMANDS,
+            prog="loptrl",
+            description="Learned optimizers for reinforcement learning that keeps changing.",
+            args=argv,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+        command()
+    except LoptrlError as error:
+        print(f"loptrl: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
