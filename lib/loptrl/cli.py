@@ -157,7 +157,7 @@ _COMMANDS = {"run": Run, "status": Status, "show": Show, "execute": Execute, "be
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point of the `loptrl` command; user errors end with one sentence and their exit code."""
+    """Entry point of `loptrl`; a user's error ends with one sentence and its exit code."""
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             _COMMANDS,

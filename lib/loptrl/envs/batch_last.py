@@ -48,7 +48,7 @@ def vmap_last(fun: Callable[..., Any], batched: tuple[bool, ...]) -> Callable[..
 
     Args:
         fun: a function of pytrees of arrays, written for one element.
-        batched: per positional argument, whether all of its leaves carry a last axis `[..., batch]`.
+        batched: per positional argument, whether its leaves carry a last axis `[..., batch]`.
 
     Returns:
         A function of the same arguments; every leaf of its result has the shape `[..., batch]`.
@@ -57,7 +57,9 @@ def vmap_last(fun: Callable[..., Any], batched: tuple[bool, ...]) -> Callable[..
         ValueError: when no argument is batched, or the batch sizes differ.
     """
     if not any(batched):
-        raise ValueError("vmap_last expected at least one batched argument, got none; call fun itself")
+        raise ValueError(
+            "vmap_last expected at least one batched argument, got none; call fun itself"
+        )
 
     def wrapped(*args: Any) -> Any:
         if len(args) != len(batched):
@@ -68,7 +70,9 @@ def vmap_last(fun: Callable[..., Any], batched: tuple[bool, ...]) -> Callable[..
         )
         sizes = {leaf.shape[-1] for leaf, flag in zip(leaves, flags) if flag}
         if len(sizes) != 1:
-            raise ValueError(f"vmap_last expected one batch size on the last axes, got {sorted(sizes)}")
+            raise ValueError(
+                f"vmap_last expected one batch size on the last axes, got {sorted(sizes)}"
+            )
         (size,) = sizes
         one = [
             jax.ShapeDtypeStruct(leaf.shape[:-1] if flag else leaf.shape, leaf.dtype)
@@ -111,7 +115,9 @@ def _apply(eqn: Any, inputs: list[_Value], size: int) -> list[_Value]:
                 return _unbatched(eqn, arrays)
         return _unbatched(eqn, arrays)
     if name in _ELEMENTWISE:
-        out = eqn.primitive.bind(*_aligned(inputs, eqn, size), **_params_with_batch(name, params, size))
+        out = eqn.primitive.bind(
+            *_aligned(inputs, eqn, size), **_params_with_batch(name, params, size)
+        )
         return [_Value(out, True)]
     if name in _REDUCTIONS:
         return [_Value(eqn.primitive.bind(*arrays, **params), True)]
@@ -247,7 +253,9 @@ def _dot_general(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     outer = len(batch_a) + len(free_a) + len(free_b)
     out = product
     for _ in contract_a:  # unrolled: a chain of additions fuses, a reduction over axis -2 does not
-        parts = [jax.lax.index_in_dim(out, i, outer, keepdims=False) for i in range(out.shape[outer])]
+        parts = [
+            jax.lax.index_in_dim(out, i, outer, keepdims=False) for i in range(out.shape[outer])
+        ]
         out = sum(parts[1:], parts[0])
     return [jnp.broadcast_to(out, (*eqn.outvars[0].aval.shape, size))]
 
@@ -265,7 +273,9 @@ def _gather(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
         params = {**eqn.params, "fill_value": None}
         if "fill" in str(eqn.params["mode"]).lower():
             params["fill_value"] = -1
-        flat = np.asarray(eqn.primitive.bind(jnp.asarray(rows), jnp.asarray(indices.array), **params))
+        flat = np.asarray(
+            eqn.primitive.bind(jnp.asarray(rows), jnp.asarray(indices.array), **params)
+        )
     if (flat < 0).any():
         return None
     return [_take_static(operand.array.reshape(-1, size), flat.ravel()).reshape(*flat.shape, size)]

@@ -45,7 +45,9 @@ class BraxBody:
         if name not in BODIES:
             raise LoptrlError(f"unknown body {name!r}: expected one of {', '.join(BODIES)}")
         if backend not in _BACKENDS:
-            raise LoptrlError(f"unknown backend {backend!r}: expected one of {', '.join(_BACKENDS)}")
+            raise LoptrlError(
+                f"unknown backend {backend!r}: expected one of {', '.join(_BACKENDS)}"
+            )
         self.name, self.backend, self.layout = name, backend, layout
         self._env = _load(name, backend)
         self.observation_size = int(self._env.observation_size)
@@ -84,7 +86,7 @@ class BraxBody:
         return env
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _load(name: str, backend: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # brax announces that it is not actively developed

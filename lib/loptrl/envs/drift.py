@@ -145,7 +145,9 @@ class Wear:
     def __post_init__(self) -> None:
         _check_number("Wear", "least", self.least, 0.0)
         _check_number("Wear", "most", self.most, self.least)
-        _check(self.most <= 1, f"Wear.most must be at most 1 (all strength lost), got {self.most!r}")
+        _check(
+            self.most <= 1, f"Wear.most must be at most 1 (all strength lost), got {self.most!r}"
+        )
         _check_number("Wear", "period", self.period, 0.0, strict=True)
 
     def strengths(self, env_steps: int, seed: int, channel: int, actuators: int) -> np.ndarray:
@@ -155,14 +157,16 @@ class Wear:
 
 @dataclasses.dataclass(frozen=True)
 class Faults:
-    """In each period of `period` env steps, with this probability, one random actuator gives no force."""
+    """Intermittent loss of one random actuator: drawn anew, with this probability, every `period`."""
 
     probability: float
     period: float
 
     def __post_init__(self) -> None:
         _check_number("Faults", "probability", self.probability, 0.0)
-        _check(self.probability <= 1, f"Faults.probability must be at most 1, got {self.probability!r}")
+        _check(
+            self.probability <= 1, f"Faults.probability must be at most 1, got {self.probability!r}"
+        )
         _check_number("Faults", "period", self.period, 0.0, strict=True)
 
     def working(self, env_steps: int, seed: int, channel: int, actuators: int) -> np.ndarray:
@@ -206,7 +210,8 @@ class Drift:
             value = getattr(self, channel)
             _check(
                 value is None or isinstance(value, forms),
-                f"Drift.{channel} must be one of {[f.__name__ for f in forms]} or None, got {value!r}",
+                f"Drift.{channel} must be None or one of {[f.__name__ for f in forms]}, "
+                f"got {value!r}",
             )
         _check(
             isinstance(self.seed, int) and not isinstance(self.seed, bool) and self.seed >= 0,
@@ -232,7 +237,9 @@ class Drift:
     def __or__(self, other: Drift) -> Drift:
         """Both drifts at once; they must set different channels. The left one's seed is kept."""
         both = sorted(set(self.changes) & set(other.changes))
-        _check(not both, f"drifts can be combined when they set different channels, both set {both}")
+        _check(
+            not both, f"drifts can be combined when they set different channels, both set {both}"
+        )
         return dataclasses.replace(self, **{name: getattr(other, name) for name in other.changes})
 
     def with_seed(self, seed: int) -> Drift:
@@ -245,10 +252,16 @@ class Drift:
 
         def scalar(name: str, default: float) -> float:
             schedule = getattr(self, name)
-            return default if schedule is None else schedule.value(env_steps, self.seed, _CHANNELS[name])
+            return (
+                default
+                if schedule is None
+                else schedule.value(env_steps, self.seed, _CHANNELS[name])
+            )
 
         if isinstance(self.strength, Wear):
-            strength = self.strength.strengths(env_steps, self.seed, _CHANNELS["strength"], actuators)
+            strength = self.strength.strengths(
+                env_steps, self.seed, _CHANNELS["strength"], actuators
+            )
         else:
             strength = np.full(actuators, scalar("strength", 1.0))
         if self.faults is not None:

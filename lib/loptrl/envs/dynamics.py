@@ -14,7 +14,7 @@ class Dynamics(NamedTuple):
 
     Attributes:
         friction: sliding friction coefficient between the body and the ground, `[]`.
-        strength: factor on the gear of each actuator, 1 as built and 0 without force, `[actuators]`.
+        strength: factor on each actuator's gear, 1 as built, 0 without force, `[actuators]`.
         damping: rate at which every link loses velocity, in 1/s on top of the body's own, `[]`.
     """
 

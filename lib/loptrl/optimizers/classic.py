@@ -64,7 +64,7 @@ def rmsprop(
 _MAKERS = {"adam": adam, "rmsprop": rmsprop}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def make(name: str) -> optax.GradientTransformationExtraArgs:
     """The optimizer of that name, with default numbers; `with_hyperparameters` sets a run's own.
 

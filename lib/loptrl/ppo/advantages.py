@@ -37,7 +37,5 @@ def generalized_advantages(
         advantage = delta + keep * advantage
         return advantage, advantage
 
-    _, advantages = jax.lax.scan(
-        step, jnp.zeros_like(deltas[0]), (deltas, carry_on), reverse=True
-    )
+    _, advantages = jax.lax.scan(step, jnp.zeros_like(deltas[0]), (deltas, carry_on), reverse=True)
     return advantages

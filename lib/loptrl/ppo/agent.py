@@ -133,13 +133,12 @@ class Agent:
         replicated, split = PartitionSpec(), PartitionSpec(_AXIS)
         state = TrainState(replicated, replicated, split, *[replicated] * 4)
         self.shardings = jax.tree.map(
-            lambda spec: NamedSharding(self.mesh, spec), state,
+            lambda spec: NamedSharding(self.mesh, spec),
+            state,
             is_leaf=lambda x: isinstance(x, PartitionSpec),
         )
         shard = functools.partial(jax.shard_map, mesh=self.mesh, check_vma=False)
-        self.start = jax.jit(
-            shard(self._start, in_specs=(replicated, replicated), out_specs=state)
-        )
+        self.start = jax.jit(shard(self._start, in_specs=(replicated, replicated), out_specs=state))
         self.slice = jax.jit(
             shard(
                 self._slice,
@@ -234,7 +233,7 @@ class Agent:
         return_moments: normalize.Moments,
         hparams: HParams,
     ) -> Minibatch:
-        """All samples of this device, `[samples, ...]`, advantages standardised over all devices."""
+        """This device's samples, `[samples, ...]`; advantages standardised over all devices."""
         reward = rollout.reward
         if self.structure.normalize_rewards:
             scale = jax.lax.rsqrt(return_moments.variance + 1e-8)
@@ -320,9 +319,7 @@ class Agent:
             epochs = jnp.full(s.minibatches, number)
             return jax.lax.scan(minibatch, carry, (indices, epochs, counts))
 
-        carry, metrics = jax.lax.scan(
-            epoch, (state.params, state.opt_state), jnp.arange(s.epochs)
-        )
+        carry, metrics = jax.lax.scan(epoch, (state.params, state.opt_state), jnp.arange(s.epochs))
         reduced = {name: jnp.mean(value) for name, value in metrics.items()}
         for name in ("update_norm", "grad_norm"):
             reduced[f"{name}_max"] = jnp.max(metrics[name])
@@ -378,4 +375,3 @@ class Agent:
             out[f"dormant_fraction_{name}"] = dormant_fraction(layers, self.structure.activation)
             out[f"feature_rank_{name}"] = feature_rank(layers[-1])
         return out
-

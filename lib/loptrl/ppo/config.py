@@ -21,8 +21,15 @@ def checked_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
     return dict(data)
 
 
-def _number(name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False,
-            whole: bool = False) -> None:
+def _number(
+    name: str,
+    value: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    whole: bool = False,
+) -> None:
     ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     ok = ok and (not whole or float(value).is_integer())
     if ok and low <= value <= high and not (open_low and value == low):
@@ -79,7 +86,7 @@ class PPOConfig:
         discount: gamma, per env step.
         gae_lambda: lambda of generalised advantage estimation (Schulman et al. 2016).
         clip_ratio: epsilon of the clipped objective (Schulman et al. 2017, eq. 7); None: no clip.
-        max_grad_norm: bound on the norm of the actor's and of the critic's gradient, each; None: none.
+        max_grad_norm: bound on the norms of the actor's and of the critic's gradient; None: none.
         value_coef: weight of half the squared value error.
         entropy_coef: weight of the policy's entropy.
         normalize_observations: subtract the running mean, divide by the running deviation.
@@ -118,8 +125,15 @@ class PPOConfig:
     drift: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("env_steps", "num_envs", "rollout_length", "epochs", "minibatches",
-                     "eval_every", "eval_envs"):
+        for name in (
+            "env_steps",
+            "num_envs",
+            "rollout_length",
+            "epochs",
+            "minibatches",
+            "eval_every",
+            "eval_envs",
+        ):
             value = getattr(self, name)
             _number(name, value, 1, whole=True)
             object.__setattr__(self, name, int(value))

@@ -15,7 +15,9 @@ __all__ = ["Actor", "Critic"]
 _ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
 
 
-def _hidden(x: jax.Array, widths: Sequence[int], activation: str) -> tuple[jax.Array, list[jax.Array]]:
+def _hidden(
+    x: jax.Array, widths: Sequence[int], activation: str
+) -> tuple[jax.Array, list[jax.Array]]:
     """Hidden layers inside a compact module; returns the last one and all of them."""
     layers = []
     for width in widths:

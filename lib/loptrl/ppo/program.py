@@ -64,16 +64,20 @@ class PPOProgram:
 
     def advance(self, state: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
         """One slice, and its row (two for the first slice: before and after)."""
-        iteration = int(state.iteration)
-        dynamics = self._dynamics(iteration, self.config.iterations_per_slice)
+        iteration, count = int(state.iteration), self.config.iterations_per_slice
         rows = []
         if iteration == 0:
-            first = jax.tree.map(lambda x: x[0], dynamics)
+            first = jax.tree.map(lambda x: x[0], self._dynamics(0, 1))
             rows.append(self._row(state, first, {}, greedy=False))
-        state, metrics = self.agent.slice(state, dynamics, self._hparams)
-        last = jax.tree.map(lambda x: x[-1], dynamics)
+        state, metrics = self.train(state)
+        last = jax.tree.map(lambda x: x[-1], self._dynamics(iteration, count))
         rows.append(self._row(state, last, metrics, greedy=True))
         return state, rows
+
+    def train(self, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """The training half of a slice: the next state and the metrics of its updates."""
+        dynamics = self._dynamics(int(state.iteration), self.config.iterations_per_slice)
+        return self.agent.slice(state, dynamics, self._hparams)
 
     def _row(
         self, state: TrainState, dynamics: Any, metrics: dict[str, Any], *, greedy: bool

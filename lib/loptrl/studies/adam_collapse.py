@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from loptrl.studies.base import Arm, Budget, Study
@@ -20,22 +21,38 @@ _DRIFT = {
 }
 
 
+_FIVE = {"laptop": 5, "paper": 5}
+
+
 def _adam(b1: float, b2: float) -> dict[str, Any]:
     return {"optimizer": {"name": "adam", "learning_rate": 3e-4, "b1": b1, "b2": b2}}
 
 
+def _drifting(name: str, label: str, look: str, b1: float, b2: float, **settings: Any) -> Arm:
+    return Arm(name, label, look, {**_adam(b1, b2), "drift": _DRIFT, **settings})
+
+
 def _arms() -> list[Arm]:
-    default, drift = _adam(0.9, 0.999), {"drift": _DRIFT}
-    five = {"laptop": 5, "paper": 5}
+    default = 0.9, 0.999
+    unclipped = {"clip_ratio": None, "max_grad_norm": None}
     arms = [
-        Arm("stationary", "Adam, nothing changes", "adam:stationary", default, five),
-        Arm("adam", "Adam, default betas", "adam", {**default, **drift}, five),
-        Arm("equal_99", "Adam, both betas 0.99", "adam_equal_betas", {**_adam(0.99, 0.99), **drift}, five),
-        Arm("equal_997", "Adam, both betas 0.997", "adam_equal_betas:second", {**_adam(0.997, 0.997), **drift}),
-        Arm("no_ratio_clip", "Adam, no ratio clip", "adam:no_ratio_clip", {**default, **drift, "clip_ratio": None}),
-        Arm("no_gradient_clip", "Adam, no gradient clip", "adam:no_gradient_clip", {**default, **drift, "max_grad_norm": None}),
-        Arm("no_clip", "Adam, neither clip", "adam:no_clip", {**default, **drift, "clip_ratio": None, "max_grad_norm": None}),
-    ]  # fmt: skip
+        Arm("stationary", "Adam, nothing changes", "adam:stationary", _adam(*default)),
+        _drifting("adam", "Adam, default betas", "adam", *default),
+        _drifting("equal_99", "Adam, both betas 0.99", "adam_equal_betas", 0.99, 0.99),
+        _drifting("equal_997", "Adam, both betas 0.997", "adam_equal_betas:second", 0.997, 0.997),
+        _drifting(
+            "no_ratio_clip", "Adam, no ratio clip", "adam:no_ratio_clip", *default, clip_ratio=None
+        ),
+        _drifting(
+            "no_gradient_clip",
+            "Adam, no gradient clip",
+            "adam:no_gradient_clip",
+            *default,
+            max_grad_norm=None,
+        ),
+        _drifting("no_clip", "Adam, neither clip", "adam:no_clip", *default, **unclipped),
+    ]
+    arms[:3] = [dataclasses.replace(arm, seeds=_FIVE) for arm in arms[:3]]
     for friction in CONTROL_FRICTIONS:
         fixed = {"friction": {"form": "Linear", "low": friction, "high": friction, "period": 1}}
         arms.append(
@@ -43,7 +60,7 @@ def _arms() -> list[Arm]:
                 f"control_{friction:g}",
                 f"Adam, friction fixed at {friction:g}",
                 "adam:stationary",
-                {**default, "drift": fixed},
+                {**_adam(*default), "drift": fixed},
                 {"laptop": 1},
                 {"laptop": 10_000_000, "paper": 50_000_000},
             )

@@ -119,11 +119,17 @@ class Study:
         )
 
     def load_stored(
-        self, budget: str = "laptop", arms: Iterable[str] | None = None, *, store: Store | None = None
+        self,
+        budget: str = "laptop",
+        arms: Iterable[str] | None = None,
+        *,
+        store: Store | None = None,
     ) -> Results:
         """The runs of a budget that the store has; those it lacks are left out, never drawn."""
         store = Store() if store is None else store
-        return Results([store.read(s) for s in self.specs(budget, arms) if store.state(s) == "done"])
+        return Results(
+            [store.read(s) for s in self.specs(budget, arms) if store.state(s) == "done"]
+        )
 
     def command(
         self,

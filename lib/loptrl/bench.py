@@ -1,0 +1,166 @@
+"""Throughput of PPO with Adam on Ant, beside Brax's own PPO trainer at the same sizes.
+
+Each measurement has a process of its own, so that neither warms the other's caches or takes its
+memory; ours is measured before and after, since machines are noisy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import warnings
+from typing import Any
+
+from loptrl import devices, provenance
+from loptrl.errors import LoptrlError
+
+__all__ = ["measure_brax", "measure_ours", "report"]
+
+
+def measure_ours(seconds: float) -> dict[str, float]:
+    """Env steps per second of study 1's agent, evaluations left out, after compilation.
+
+    Args:
+        seconds: about how long to measure; at least two slices of 10 iterations are timed.
+
+    Returns:
+        `env_steps_per_s`, `peak_memory_gib` (of the whole process), `devices`.
+    """
+    count = devices.prepare()
+    import jax
+
+    from loptrl.studies.adam_collapse import STUDY
+    from loptrl.studies.training import make_program
+
+    (spec,) = STUDY.specs("laptop", ["adam"], seeds=1)
+    program = make_program(spec)
+    state, _ = program.advance(program.init())
+    done, started = 0, time.perf_counter()
+    while done < 2 or time.perf_counter() - started < seconds:
+        state, _ = jax.block_until_ready(program.train(state))
+        done += 1
+    elapsed = time.perf_counter() - started
+    return {
+        "env_steps_per_s": done * program.env_steps_per_slice / elapsed,
+        "peak_memory_gib": provenance.peak_memory_bytes() / 2**30,
+        "devices": count,
+    }
+
+
+def measure_brax(seconds: float) -> dict[str, float]:
+    """The same for `brax.training.agents.ppo`: its own loop, the same task, networks and batches.
+
+    Its own timer is read (evaluations and compilation left out). `jax.device_put_replicated`,
+    which it calls and jax no longer has, is put back for this measurement only.
+    """
+    count = devices.prepare()
+    import jax
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from brax import envs
+        from brax.training.agents.ppo import networks, train
+
+    if not hasattr(jax, "device_put_replicated"):
+        jax.device_put_replicated = _device_put_replicated
+    from loptrl.studies.adam_collapse import STUDY
+
+    config = STUDY.config("stationary")
+    epochs: list[float] = []
+
+    def note(_: int, metrics: dict[str, Any]) -> None:
+        epochs.append(float(metrics["training/sps"]))
+
+    # The first epoch compiles; the rate of a short one sets the length of the measured one.
+    iterations, evals = max(2, round(seconds * 6_000 / config.batch_size / 2)), 3
+    train.train(
+        environment=envs.get_environment(config.world, backend=config.backend),
+        num_timesteps=config.batch_size * iterations * evals,
+        episode_length=1000,
+        num_envs=config.num_envs,
+        unroll_length=config.rollout_length,
+        batch_size=config.num_envs // config.minibatches,
+        num_minibatches=config.minibatches,
+        num_updates_per_batch=config.epochs,
+        learning_rate=config.optimizer.learning_rate,
+        discounting=config.discount,
+        entropy_cost=config.entropy_coef,
+        clipping_epsilon=config.clip_ratio,
+        max_grad_norm=config.max_grad_norm,
+        normalize_observations=True,
+        network_factory=lambda *args, **kwargs: networks.make_ppo_networks(
+            *args,
+            **kwargs,
+            policy_hidden_layer_sizes=config.hidden,
+            value_hidden_layer_sizes=config.hidden,
+        ),
+        num_evals=evals,
+        run_evals=False,
+        progress_fn=note,
+    )
+    return {
+        "env_steps_per_s": max(epochs[1:] or epochs),
+        "peak_memory_gib": provenance.peak_memory_bytes() / 2**30,
+        "devices": count,
+    }
+
+
+def _device_put_replicated(tree: Any, to: list[Any]) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    mesh = jax.sharding.Mesh(to, "d")
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d"))
+    return jax.tree.map(lambda x: jax.device_put(jnp.stack([x] * len(to)), sharding), tree)
+
+
+_MEASURES = {"ours": measure_ours, "brax": measure_brax}
+
+
+def _in_process(name: str, seconds: float) -> dict[str, float]:
+    command = [sys.executable, "-m", "loptrl.bench", name, "--seconds", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise LoptrlError(f"the measurement of {name} failed: {last}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def report(seconds: float, *, brax: bool = True) -> str:
+    """The table that `loptrl bench` prints.
+
+    Raises:
+        LoptrlError: `seconds` is not above 0, or a measurement failed.
+    """
+    if not seconds > 0:
+        raise LoptrlError(f"seconds must be above 0, got {seconds}")
+    names = ["ours", "brax", "ours"] if brax else ["ours"]
+    results = [(name, _in_process(name, seconds)) for name in names]
+    lines = [
+        "PPO with Adam on Ant (spring), 2048 environments x 10 steps, 4 epochs x 32 minibatches"
+    ]
+    lines += [
+        f"  {name:<5} {r['env_steps_per_s']:>10,.0f} env steps/s on {r['devices']:.0f} devices, "
+        f"peak {r['peak_memory_gib']:.2f} GiB"
+        for name, r in results
+    ]
+    if brax:
+        ours = [r["env_steps_per_s"] for name, r in results if name == "ours"]
+        theirs = results[1][1]["env_steps_per_s"]
+        lines.append(f"  ratio {sum(ours) / len(ours) / theirs:.1f}")
+    return "\n".join(lines)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=sorted(_MEASURES))
+    parser.add_argument("--seconds", type=float, required=True)
+    arguments = parser.parse_args()
+    print(json.dumps(_MEASURES[arguments.name](arguments.seconds)))
+
+
+if __name__ == "__main__":
+    _main()
