@@ -18,6 +18,8 @@ import pytest
 # --- devices -----------------------------------------------------------------------------------
 # The place to choose the number of host devices: it must be done before jax starts.
 os.environ["JAX_PLATFORMS"] = "cpu"
+# Two, so that everything that is averaged or split over devices is so in the tests.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 # -----------------------------------------------------------------------------------------------
 os.environ["MPLBACKEND"] = "Agg"
 
@@ -28,11 +30,16 @@ sys.path[:0] = [str(Path(__file__).resolve().parent)]  # toy_program and other h
 THIRD_PARTY_WARNINGS: tuple[str, ...] = (
     # Every import of a Brax body recommends another engine; the studies are about this one.
     "ignore:Brax System, piplines and environments:UserWarning",
+    # Brax reads a field of mujoco's Data whose place has moved.
+    "ignore:Accessing `[a-z_]*` directly from `Data` is deprecated:DeprecationWarning",
 )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors; the named exceptions come later and so take precedence."""
+    config.addinivalue_line(
+        "markers", "slow: compiles the agent for the Ant; -m 'not slow' leaves it out"
+    )
     for line in ("error", *THIRD_PARTY_WARNINGS):
         config.addinivalue_line("filterwarnings", line)
 

@@ -192,12 +192,12 @@ def everything() -> dict[str, Figure]:
         name: stats.collapse_reports(s, v, random_return=120.0) for name, (s, v) in CURVES.items()
     }
     clips = ("adam", "adam:no_ratio_clip", "adam:no_gradient_clip", "adam:no_clip")
-    seven = {key: CURVES["Adam"] for key in style.COLOURS}
+    seven = dict.fromkeys(style.COLOURS, CURVES["Adam"])
     drift = (STEPS, FRICTION, STRENGTH)
     return {
         "curves": plots.learning_curves(CURVES, looks=LOOKS, drift=drift),
         "seven": plots.learning_curves(seven, references={"random policy": 120.0}),
-        "ablation": plots.learning_curves({key: CURVES["Adam"] for key in clips}),
+        "ablation": plots.learning_curves(dict.fromkeys(clips, CURVES["Adam"])),
         "relative": plots.regime_relative_curves(CURVES, looks=LOOKS, drift=drift),
         "panels": plots.diagnostics(
             dict.fromkeys(("eval_return", "entropy", "x"), CURVES), looks=LOOKS

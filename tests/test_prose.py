@@ -46,6 +46,10 @@ def test_the_code_of_the_reuse_page_runs(tmp_path, library_path):
     assert "True 6000000.0" in printed  # the collapse of the example
     assert "(3, 20)" in printed  # three seeds, twenty rows
     assert (tmp_path / "learning_curve.png").stat().st_size > 10_000
+    assert (tmp_path / "drift.png").stat().st_size > 10_000
+    (learned,) = re.findall(r"^2048 (\S+)$", printed, re.MULTILINE)
+    assert float(learned) > 1.95  # 1.75 untrained; the best possible is the friction, 2
+    assert "loptrl run adam_collapse --budget laptop --arm adam --seeds 2" in printed
 
 
 def test_the_methods_page_says_what_the_configuration_does():
@@ -66,6 +70,8 @@ def test_the_methods_page_says_what_the_configuration_does():
     assert float(table["entropy bonus"]) == config.entropy_coef
     assert table["gradient clip"] == f"norm {config.max_grad_norm:g}"
     assert config.normalize_observations and config.normalize_rewards
+    assert f"every {config.env_steps_per_slice:,} environment steps" in text
+    assert f"plays {config.eval_envs} episodes" in text
 
 
 def test_every_citation_has_its_entry_and_every_entry_is_cited():

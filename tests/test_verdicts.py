@@ -180,10 +180,10 @@ def norms(size: float, seeds: int = 5) -> np.ndarray:
 @pytest.mark.parametrize(
     ("default", "equal", "default_norm", "equal_norm", "status", "words"),
     [
-        (DEEP, SHALLOW, 3.0, 2.0, "supported", "The dip depth and the update norm is lower"),
+        (DEEP, SHALLOW, 3.0, 2.0, "supported", "The dip depth and the update norm are lower"),
         (DEEP, SHALLOW, 2.0, 2.0, "supported", "The dip depth is lower"),
         (DEEP, DEEP, 3.0, 2.0, "supported", "The update norm is lower"),
-        (SHALLOW, DEEP, 2.0, 3.0, "contradicted", "The dip depth and the update norm is higher"),
+        (SHALLOW, DEEP, 2.0, 3.0, "contradicted", "The dip depth and the update norm are higher"),
         (SHALLOW, DEEP, 2.0, 2.0, "contradicted", "The dip depth is higher"),
         (DEEP, DEEP, 2.0, 3.0, "contradicted", "The update norm is higher"),
         (DEEP, SHALLOW, 2.0, 3.0, "undecided", "disagree"),

@@ -100,7 +100,7 @@ def execute_all(
 
     Args:
         notebooks: the notebooks; those of the table of contents by default.
-        parameters: values by name. The book is built with ``{"compute": "never"}``.
+        parameters: values by name; the book is built with the defaults, which train nothing.
         timeout: seconds that one cell may take.
 
     Returns:
@@ -306,7 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.command == "execute":
-            for page in execute_all(parameters={"compute": "never"}):
+            for page in execute_all():
                 print(f"executed {page.stem}")
             for name in toc_with_own_pages(options.toc):
                 print(f"with your own page {name}")

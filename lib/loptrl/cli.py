@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
+import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -23,7 +26,9 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise LoptrlError(f"-p expects NAME=VALUE, got {pair!r}; write for example -p seeds=2")
+            raise LoptrlError(
+                f"-p expects NAME=VALUE, got {pair!r}; write for example -p env_steps=2e6"
+            )
         if name in settings:
             raise LoptrlError(f"-p names {name} twice; give each parameter once")
         settings[name] = value
@@ -39,28 +44,34 @@ def _value(text: str) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _shown(value: float) -> str:
+    return f"{value:.0f}" if value.is_integer() else f"{value:.5g}"
+
+
 @dataclasses.dataclass
 class Run:
     """Compute what is missing of a study; stopped at any moment, the same command goes on."""
 
-    study: tyro.conf.Positional[str]
+    study: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="STUDY")]
     """Name of the study, such as adam_collapse."""
     budget: str = "laptop"
     """smoke (seconds), laptop (the committed evidence) or paper (one GPU)."""
     arm: Texts = ()
     """An arm to compute; repeat for several. All by default."""
-    seeds: int | None = None
+    seeds: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Seeds of every arm; the budget's own numbers by default."""
-    time_limit: str | None = None
+    time_limit: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None
     """Stop in good order after this long, such as 90s, 30m or 2h."""
     p: Parameters = ()
     """A setting of every run, such as -p env_steps=2e6."""
 
     def __call__(self) -> None:
         from loptrl import studies
+        from loptrl.ppo.config import PPOConfig, checked_fields
 
         study = studies.get(self.study)
         settings = {name: _value(text) for name, text in _settings(self.p).items()}
+        checked_fields(PPOConfig, settings)
         results = study.load_or_run(
             self.budget,
             self.arm or None,
@@ -75,7 +86,7 @@ class Run:
 class Status:
     """What is done, partial, running, missing or damaged, and which runs diverged."""
 
-    study: tyro.conf.Positional[str | None] = None
+    study: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="STUDY")] = None
     """Name of a study; all by default."""
     budget: str = "laptop"
     """The budget to look at."""
@@ -109,7 +120,7 @@ class Status:
 class Show:
     """The manifest of one stored run and its last rows."""
 
-    key: tyro.conf.Positional[str]
+    key: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KEY")]
     """The run's key, or its first digits."""
 
     def __call__(self) -> None:
@@ -117,14 +128,15 @@ class Show:
 
         run = Store().find(self.key)
         print(json.dumps(run.manifest, indent=2))
-        print(run.frame.tail(5).T.to_string(header=False))
+        # Transposed, whole numbers and metrics share a column and so a type.
+        print(run.frame.tail(5).T.to_string(header=False, float_format=_shown))
 
 
 @dataclasses.dataclass
 class Execute:
     """Execute a notebook with other parameters into a page of the book."""
 
-    notebook: tyro.conf.Positional[Path]
+    notebook: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="NOTEBOOK")]
     """The notebook, such as notebooks/01_adam_collapse.md."""
     p: Parameters = ()
     """A parameter of the notebook, such as -p env_steps=2e6."""
@@ -156,17 +168,35 @@ class Bench:
 _COMMANDS = {"run": Run, "status": Status, "show": Show, "execute": Execute, "bench": Bench}
 
 
+def _parse(argv: list[str] | None) -> Any:
+    """The command; a line that cannot be read is one sentence, not a box over several lines."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(
+                _COMMANDS,
+                prog="loptrl",
+                description="Learned optimizers for reinforcement learning that keeps changing.",
+                args=argv,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+    box = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
+    lines = [line.strip(" │|") for line in box.splitlines()]
+    # Between the first two rules stand the words; what follows the first gap is help.
+    words = [line for line in lines[1:] if not re.fullmatch(r"[-─╭╮╰╯]+", line)]
+    help_text = re.compile("$|For full helptext|Argument helptext|Available subcommands")
+    ends = [i for i, line in enumerate(words) if help_text.match(line)]
+    text = " ".join(words[: min([len(words), *ends])]).rstrip(".") or "unreadable command line"
+    raise LoptrlError(f"{text}; `loptrl COMMAND --help` lists what it takes")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `loptrl`; a user's error ends with one sentence and its exit code."""
     try:
-        command = tyro.extras.subcommand_cli_from_dict(
-            _COMMANDS,
-            prog="loptrl",
-            description="Learned optimizers for reinforcement learning that keeps changing.",
-            args=argv,
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
-        command()
+        _parse(argv)()
     except LoptrlError as error:
         print(f"loptrl: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

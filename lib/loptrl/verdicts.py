@@ -86,6 +86,10 @@ def _limits(estimate: Estimate) -> str:
     return f"[{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
+def _is(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
 def _rate(reports: list[RunReport]) -> Estimate:
     return stats.wilson_interval(sum(r.collapsed for r in reports), len(reports))
 
@@ -227,7 +231,7 @@ def c3(
     numbers = f"without minus with the clip: collapse rate {hull}, mean dip depth {depth}"
     above = [n for n, e in (("collapse rate", hull), ("dip depth", depth)) if _sign(e) > 0]
     if above:
-        reason = f"The {' and the '.join(above)} without the clip is higher ({numbers})."
+        reason = f"The {' and the '.join(above)} without the clip {_is(above)} higher ({numbers})."
         return Verdict("C3", "supported", reason, estimates)
     if settled(hull) and settled(depth):
         reason = f"Neither difference can be large ({numbers})."
@@ -300,10 +304,12 @@ def c4(
         return Verdict("C4", "undecided", f"The two measures disagree ({numbers}).", estimates)
     if min(signs) < 0:
         lower = [n for n, s in zip(("dip depth", "update norm"), signs, strict=True) if s < 0]
-        reason = f"The {' and the '.join(lower)} is lower with equal betas ({numbers})."
+        reason = f"The {' and the '.join(lower)} {_is(lower)} lower with equal betas ({numbers})."
         return Verdict("C4", "supported", reason, estimates)
     if max(signs) > 0:
         higher = [n for n, s in zip(("dip depth", "update norm"), signs, strict=True) if s > 0]
-        reason = f"The {' and the '.join(higher)} is higher with equal betas ({numbers})."
+        reason = (
+            f"The {' and the '.join(higher)} {_is(higher)} higher with equal betas ({numbers})."
+        )
         return Verdict("C4", "contradicted", reason, estimates)
     return Verdict("C4", "undecided", f"Both intervals include 0 ({numbers}).", estimates)

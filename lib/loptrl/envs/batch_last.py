@@ -106,6 +106,7 @@ def _apply(eqn: Any, inputs: list[_Value], size: int) -> list[_Value]:
     name, params = eqn.primitive.name, eqn.params
     inner = params.get("jaxpr", params.get("call_jaxpr"))
     if name in ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "remat2"):
+        inner = inner if hasattr(inner, "consts") else core.ClosedJaxpr(inner, ())
         return _evaluate(inner, inputs, size)
     arrays = [v.array for v in inputs]
     if not any(v.batched for v in inputs):

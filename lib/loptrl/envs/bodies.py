@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
+import io
 import warnings
 from typing import Any, Literal, NamedTuple
 
@@ -88,8 +90,9 @@ class BraxBody:
 
 @functools.cache
 def _load(name: str, backend: str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # brax announces that it is not actively developed
+    # Brax announces that it is not actively developed; mujoco prints which engines it lacks.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
         from brax import envs
 
         return envs.get_environment(name, backend=backend)

@@ -157,7 +157,7 @@ class Wear:
 
 @dataclasses.dataclass(frozen=True)
 class Faults:
-    """Intermittent loss of one random actuator: drawn anew, with this probability, every `period`."""
+    """Every `period` env steps, with this probability, one random actuator stops working."""
 
     probability: float
     period: float
@@ -290,15 +290,20 @@ class Drift:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], seed: int = 0) -> Drift:
         """Build a drift from its JSON form; unknown channels, forms and fields are refused."""
+        _check(isinstance(data, Mapping), f"a drift must map channels to forms, got {data!r}")
         channels = {}
         for name, fields in data.items():
             _check(
                 name in _CHANNELS,
                 f"a drift has the channels {sorted(_CHANNELS)}, got {name!r}",
             )
+            _check(isinstance(fields, Mapping), f"{name} must map names to values, got {fields!r}")
             fields = dict(fields)
             form = fields.pop("form", None)
-            _check(form in _FORMS, f"drift forms are {sorted(_FORMS)}, got {form!r} for {name}")
+            _check(
+                isinstance(form, str) and form in _FORMS,
+                f"drift forms are {sorted(_FORMS)}, got {form!r} for {name}",
+            )
             known = {f.name for f in dataclasses.fields(_FORMS[form])}
             unknown = sorted(set(fields) - known)
             _check(not unknown, f"{form} has the fields {sorted(known)}, got also {unknown}")

@@ -1,5 +1,32 @@
-"""Update rules as optax transformations: `make` builds one from its configuration."""
+"""Update rules as optax transformations: `make` builds one from its configuration.
+
+The learned ones are `LearnedOptimizer`s: `open_optimizer("multi")` is the transformation with
+trained weights, `open_optimizer.init_theta(key)` and `open_optimizer.build(theta)` are its parts.
+"""
 
 from loptrl.optimizers.classic import adam, make, rmsprop, with_hyperparameters
+from loptrl.optimizers.learned import LEARNED, LearnedOptimizer
+from loptrl.optimizers.weight_decay import (
+    coupled_weight_decay,
+    decoupled_weight_decay,
+    l2_in_loss,
+)
 
-__all__ = ["adam", "make", "rmsprop", "with_hyperparameters"]
+optim4rl = LEARNED["optim4rl"]
+open_optimizer = LEARNED["open"]
+velo = LEARNED["velo"]
+
+__all__ = [
+    "LEARNED",
+    "LearnedOptimizer",
+    "adam",
+    "coupled_weight_decay",
+    "decoupled_weight_decay",
+    "l2_in_loss",
+    "make",
+    "open_optimizer",
+    "optim4rl",
+    "rmsprop",
+    "velo",
+    "with_hyperparameters",
+]

@@ -286,7 +286,7 @@ class Agent:
             # One collective for everything that is averaged over the devices.
             flat, unravel = ravel_pytree((loss, metrics, activity, grads))
             loss, metrics, activity, grads = unravel(jax.lax.pmean(flat, _AXIS))
-            norms = {name: optax.global_norm(grads[name]) for name in grads}
+            norms = {name: optax.tree.norm(grads[name]) for name in grads}
             grads = {
                 name: jax.tree.map(
                     lambda g, n=norms[name]: g * jnp.minimum(1.0, hparams.max_grad_norm / n),
@@ -306,7 +306,7 @@ class Agent:
             )
             params = optax.apply_updates(params, updates)
             metrics["grad_norm"] = jnp.sqrt(sum(n**2 for n in norms.values()))
-            metrics["update_norm"] = optax.global_norm(updates)
+            metrics["update_norm"] = optax.tree.norm(updates)
             metrics["largest_update"] = jnp.max(
                 jnp.stack([jnp.max(jnp.abs(u)) for u in jax.tree.leaves(updates)])
             )
@@ -363,7 +363,7 @@ class Agent:
             "eval_return": jnp.mean(returns),
             "eval_return_std": jnp.std(returns),
             "eval_episode_length": jax.lax.pmean(jnp.mean(lengths), _AXIS),
-            "weight_norm": optax.global_norm(state.params),
+            "weight_norm": optax.tree.norm(state.params),
         }
         # On-policy samples: where the environments stand now, on every device.
         samples = state.env.observation.reshape(-1, *state.env.observation.shape[2:])

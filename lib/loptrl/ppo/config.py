@@ -15,6 +15,8 @@ __all__ = ["OptimizerConfig", "PPOConfig", "checked_fields"]
 def checked_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
     """`data` if all its names are fields of the dataclass, else an error that lists them."""
     known = {field.name for field in dataclasses.fields(cls)}
+    if not isinstance(data, Mapping):
+        raise LoptrlError(f"{cls.__name__} expects names with values, got {data!r}")
     unknown = sorted(set(data) - known)
     if unknown:
         raise LoptrlError(f"unknown setting {unknown[0]!r}: {cls.__name__} has {sorted(known)}")
@@ -62,6 +64,8 @@ class OptimizerConfig:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise LoptrlError(f"an optimizer's name must be text, got {self.name!r}")
         _number("learning_rate", self.learning_rate, 0.0, open_low=True)
         _number("b1", self.b1, 0.0, 1.0)
         _number("b2", self.b2, 0.0, 1.0)
@@ -149,11 +153,20 @@ class PPOConfig:
                 _number(name, getattr(self, name), 0.0, open_low=True)
         _number("value_coef", self.value_coef, 0.0)
         _number("entropy_coef", self.entropy_coef, 0.0)
-        object.__setattr__(self, "hidden", tuple(self.hidden))
-        if not self.hidden:
-            raise LoptrlError("hidden must name at least one layer's width, got none")
+        if not isinstance(self.hidden, (list, tuple)) or not self.hidden:
+            raise LoptrlError(
+                f"hidden must list the widths of at least one layer, such as [64, 64], "
+                f"got {self.hidden!r}"
+            )
         for width in self.hidden:
             _number("a width in hidden", width, 1, whole=True)
+        object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
+        for name in ("world", "backend"):
+            if not isinstance(getattr(self, name), str):
+                raise LoptrlError(f"{name} must be a name, got {getattr(self, name)!r}")
+        for name in ("normalize_observations", "normalize_rewards", "bootstrap_truncation"):
+            if not isinstance(getattr(self, name), bool):
+                raise LoptrlError(f"{name} must be true or false, got {getattr(self, name)!r}")
         if self.activation not in ("tanh", "relu"):
             raise LoptrlError(f"activation must be 'tanh' or 'relu', got {self.activation!r}")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from loptrl import drive
+from loptrl.envs.drift import Drift
 from loptrl.errors import LoptrlError
 from loptrl.ppo.config import PPOConfig
 from loptrl.runs import Results, RunSpec, Store
@@ -79,20 +80,30 @@ class Study:
         chosen = self._budget(budget)
         if seeds is not None and (isinstance(seeds, bool) or seeds != int(seeds) or seeds < 1):
             raise LoptrlError(f"seeds must be a whole number of at least 1, got {seeds!r}")
-        specs = []
+        specs: list[RunSpec] = []
+        owners: dict[str, str] = {}
         for arm in [self.arm(name) for name in (self.arms if arms is None else arms)]:
             config = self.config(arm.name, budget, **settings).to_dict()
             for seed in range(int(seeds or arm.seeds.get(budget, chosen.seeds))):
-                specs.append(RunSpec(self.name, arm.name, budget, self.version, seed, config))
+                spec = RunSpec(self.name, arm.name, budget, self.version, seed, config)
+                other = owners.setdefault(spec.key, arm.name)
+                if any(spec.key == one.key for one in specs):
+                    raise LoptrlError(
+                        f"arms {other} and {arm.name} are the same run with these settings; "
+                        "name one of them, once"
+                    )
+                specs.append(spec)
         return sorted(specs, key=lambda spec: spec.seed)
 
     def config(self, arm: str, budget: str = "laptop", **settings: Any) -> PPOConfig:
         """The configuration of one arm: base, then budget, then arm, then `settings`."""
         chosen, one = self._budget(budget), self.arm(arm)
         length = {"env_steps": one.env_steps.get(budget, chosen.env_steps)}
-        return PPOConfig.from_dict(
+        config = PPOConfig.from_dict(
             {**self.base, **chosen.settings, **length, **one.settings, **settings}
         )
+        Drift.from_dict(config.drift)  # refused here, before anything is made
+        return config
 
     def load_or_run(
         self,

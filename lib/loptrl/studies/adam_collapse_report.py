@@ -1,0 +1,382 @@
+"""Study 1 in words: the claims and their verdicts, and every sentence that holds a number."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from loptrl import stats, status_page, verdicts
+from loptrl.stats import Estimate
+from loptrl.studies.adam_collapse import PERIOD, STUDY
+from loptrl.studies.adam_collapse_evidence import CONTROLS, WINDOW, Evidence, load
+from loptrl.style import format_steps
+from loptrl.verdicts import MINIMUM_SEEDS, Verdict
+
+__all__ = [
+    "CHANGE",
+    "EQUAL_BETAS",
+    "LEVEL",
+    "Evidence",
+    "claims",
+    "headline",
+    "load",
+    "on_betas",
+    "on_change",
+    "on_clipping",
+    "overview",
+]
+
+LEVEL = 3000.0
+"""A return that an agent which walks has passed."""
+
+CHANGE = {"stationary": "stationary Ant", "adam": "changing Ant"}
+"""The arms of graph 1 by what tells them apart: their optimizer is the same."""
+
+EQUAL_BETAS = ("equal_99", "equal_997")
+CLIPPING = ("adam", "no_ratio_clip", "no_gradient_clip", "no_clip")
+
+_SAID = {
+    "C1": "The report: on a changing Ant, default Adam dips, recovers, and never collapses.",
+    "C2": "The report: it does worse there than on the stationary Ant.",
+    "C3": "The report: PPO's clipping acts as a brake that prevents the collapse.",
+    "C4": "The literature: equal betas protect better than the default.",
+}
+_SHORT = {
+    "C1": "no permanent collapse",
+    "C2": "worse than on the stationary Ant",
+    "C3": "the clipping prevents the collapse",
+    "C4": "equal betas protect better",
+}
+
+
+@functools.lru_cache(maxsize=4)
+def claims(evidence: Evidence) -> Mapping[str, Verdict]:
+    """The verdicts of C1 to C4, by claim; C4 once for each pair of equal betas."""
+    found = {"C1": _c1(evidence), "C2": _c2(evidence), "C3": _c3(evidence)}
+    for arm in EQUAL_BETAS:
+        found[f"C4 ({_betas(arm)})"] = _c4(evidence, arm)
+    return found
+
+
+def _rng() -> np.random.Generator:
+    # A fresh generator for every interval: none depends on which others were computed.
+    return np.random.default_rng(0)
+
+
+def _too_few(
+    evidence: Evidence, claim: str, *arms: str, least: int = MINIMUM_SEEDS
+) -> Verdict | None:
+    lacking = [
+        f"{evidence.seeds(arm) or 'no'} {_plural('seed', evidence.seeds(arm))} of {_name(arm)}"
+        for arm in arms
+        if evidence.seeds(arm) < least
+    ]
+    if not lacking:
+        return None
+    reason = f"Too few runs: {_listed(lacking)} stored, at least {least} needed."
+    return Verdict(claim, "undecided", reason)
+
+
+def _c1(evidence: Evidence) -> Verdict:
+    few = _too_few(evidence, "C1", "adam", least=1)
+    steps, returns = (None, None) if few else evidence.returns("adam")
+    return few or verdicts.c1(steps, returns, random_return=evidence.random_return)
+
+
+def _c2(evidence: Evidence) -> Verdict:
+    few = _too_few(evidence, "C2", "stationary", "adam")
+    if few:
+        return few
+    problem = evidence.no_relative()
+    if problem:
+        difference = _difference(evidence, "stationary", "adam")
+        reason = (
+            f"The comparison relative to the regime controls cannot be made: {problem}. "
+            f"Of returns alone the difference is {difference}."
+        )
+        return Verdict("C2", "undecided", reason, {"difference in final return": difference})
+    steps, stationary = evidence.returns("stationary")
+    return verdicts.c2(
+        steps,
+        stationary,
+        evidence.returns("adam")[1],
+        evidence.relative("stationary")[1],
+        evidence.relative("adam")[1],
+        rng=_rng(),
+    )
+
+
+def _c3(evidence: Evidence) -> Verdict:
+    few = _too_few(evidence, "C3", "adam", "no_ratio_clip")
+    if few:
+        return few
+    steps, clipped = evidence.returns("adam")
+    return verdicts.c3(
+        steps,
+        clipped,
+        evidence.returns("no_ratio_clip")[1],
+        random_return=evidence.random_return,
+        rng=_rng(),
+    )
+
+
+def _c4(evidence: Evidence, arm: str) -> Verdict:
+    few = _too_few(evidence, "C4", "adam", arm)
+    if few:
+        return few
+    changes = evidence.changes()
+    if not changes.size:
+        return Verdict("C4", "undecided", "The friction never changes within runs this short.")
+    steps, default = evidence.returns("adam")
+    return verdicts.c4(
+        steps,
+        default,
+        evidence.returns(arm)[1],
+        evidence.update_norms("adam")[1],
+        evidence.update_norms(arm)[1],
+        changes,
+        window=WINDOW,
+        random_return=evidence.random_return,
+        rng=_rng(),
+    )
+
+
+def headline(evidence: Evidence) -> str:
+    """The answer in one bold sentence, the verdicts in a list, and whether runs are missing."""
+    if not evidence.has("adam"):
+        answer = (
+            "**No run of default Adam on the changing Ant is stored: nothing can be said yet.**"
+        )
+    else:
+        reports = evidence.reports("adam")
+        seeds, left = len(reports), sum(r.left_a_dip for r in reports)
+        collapsed = sum(r.collapsed for r in reports)
+        answer = (
+            f"**Of {seeds} {_plural('seed', seeds)} of PPO with default Adam on the changing Ant, "
+            f"{collapsed or 'none'} {'collapses' if collapsed < 2 else 'collapse'} for good, and "
+            f"{left or 'none'} {'dips and leaves the dip' if left < 2 else 'dip and leave the dip'}"
+        )
+        if evidence.has("stationary"):
+            ends = [_final(evidence, arm).value for arm in ("adam", "stationary")]
+            answer += (
+                f". The return ends at {ends[0]:,.0f}; on the stationary Ant at {ends[1]:,.0f}"
+            )
+        answer += ".**"
+    by_status: dict[str, list[str]] = {}
+    for name, verdict in claims(evidence).items():
+        short = f"{_SHORT[verdict.claim]} ({name.replace(' (', ', ').rstrip(')')})"
+        by_status.setdefault(verdict.status, []).append(short)
+    lines = [
+        f"*{status.capitalize()}*: {'; '.join(by_status[status])}."
+        for status in ("supported", "contradicted", "undecided")
+        if status in by_status
+    ]
+    if evidence.missing():
+        lines.append("Not every planned run is stored; the last table counts what is missing.")
+    return f"{answer}\n\n" + " ".join(lines)
+
+
+def on_change(evidence: Evidence) -> str:
+    """What graph 1 shows, and the verdicts of C1 and C2."""
+    lines = [_finals(evidence, ("stationary", "adam"), CHANGE)]
+    passed = _passes(evidence, "stationary")
+    if passed:
+        lines[0] += f" On the stationary Ant {passed}."
+    lines.append(_early_dips(evidence))
+    return _paragraphs([*lines, *_decided(evidence, "C1", "C2")])
+
+
+def on_betas(evidence: Evidence) -> str:
+    """What graph 2 shows, and the verdicts of C4."""
+    lines = [_finals(evidence, ("adam", *EQUAL_BETAS))]
+    changes = evidence.changes()
+    if changes.size:
+        norms = []
+        for arm in evidence.present("adam", *EQUAL_BETAS):
+            largest = stats.largest_after_changes(
+                *evidence.update_norms(arm), changes, window=WINDOW
+            )
+            norms.append(f"{_estimate(largest, stats.mean)} ({_name(arm)})")
+        if norms:
+            lines.append(
+                f"Largest update norm within {format_steps(WINDOW)} env steps of a change of "
+                f"friction, mean over {changes.size} changes: {'; '.join(norms)}."
+            )
+    return _paragraphs([*lines, *_decided(evidence, "C4")])
+
+
+def on_clipping(evidence: Evidence) -> str:
+    """What the ablation shows, and the verdict of C3."""
+    lines = [_finals(evidence, CLIPPING)]
+    if evidence.whole("adam").runs:
+        _, fraction = evidence.metric("adam", "clip_fraction")
+        lines.append(
+            f"With both clips on, {100 * fraction.mean():.1f} % of the samples lie outside the "
+            "ratio clip's band (mean over updates and seeds)."
+        )
+    diverged = [
+        f"{evidence.diverged(arm)} of {_name(arm)}" for arm in CLIPPING if evidence.diverged(arm)
+    ]
+    if diverged:
+        lines.append(f"Runs that diverged to NaN: {_listed(diverged)}.")
+    return _paragraphs([*lines, *_decided(evidence, "C3")])
+
+
+def overview(evidence: Evidence) -> str:
+    """One row an arm: seeds, final return, dips and collapses; then the controls and the gaps."""
+    columns = [
+        "arm",
+        "seeds",
+        "final return",
+        "collapse",
+        "dips left",
+        "deepest drop",
+        "back after",
+    ]
+    rows = []
+    for arm in (name for name in STUDY.arms if name not in CONTROLS):
+        stored, planned = evidence.seeds(arm), evidence.planned(arm)
+        seeds = str(stored) if stored == planned else f"{stored or 'none'} of {planned}"
+        if not stored:
+            rows.append((_name(arm), seeds, "missing", *["-"] * 4))
+            continue
+        summary = stats.summarise_collapses(evidence.reports(arm), rng=_rng())
+        collapsed = round(summary.collapse_rate.value * stored)
+        left = round(summary.dips_left.value * summary.dips) if summary.dips_left else 0
+        back = summary.recovery_time
+        rows.append(
+            (
+                _name(arm),
+                seeds,
+                f"{_final(evidence, arm).value:,.0f}",
+                f"{collapsed} of {stored}",
+                f"{left} of {summary.dips}" if summary.dips else "no dip",
+                f"{100 * summary.drawdown.value:.0f} %",
+                format_steps(back.value) if back else "-",
+            )
+        )
+    parts = [status_page.as_markdown(pd.DataFrame(rows, columns=columns))]
+    controls = [f"{value:,.0f} at {f:g}" for f, value in evidence.controls().items()]
+    if controls:
+        parts.append(f"Final returns of the regime controls, by friction: {', '.join(controls)}.")
+    if evidence.runs.runs:
+        parts.append(f"The untrained policy's return is {evidence.random_return:,.1f}.")
+    missing = evidence.missing()
+    if missing:
+        names = [
+            f"{_name(arm)} ({count} of {evidence.planned(arm)})"
+            for arm, count in missing.items()
+            if arm not in CONTROLS
+        ]
+        lacking = sum(arm in CONTROLS for arm in missing)
+        names += [f"regime controls ({lacking} of {len(CONTROLS)})"] if lacking else []
+        parts.append(
+            f"Missing runs: {'; '.join(names)}. They are neither drawn nor guessed; "
+            f"`{evidence.command()}` computes them."
+        )
+    return _paragraphs(parts)
+
+
+def _decided(evidence: Evidence, *wanted: str) -> list[str]:
+    found = claims(evidence)
+    lines = []
+    for claim in wanted:
+        mine = {name: v for name, v in found.items() if v.claim == claim}
+        ours = " ".join(
+            f"Here{'' if len(mine) == 1 else f', {_inside(name)}'}: **{v.status}**. {v.reason}"
+            for name, v in mine.items()
+        )
+        lines.append(f"**{claim}.** {_SAID[claim]} {ours}")
+    return lines
+
+
+def _inside(name: str) -> str:
+    return name[name.index("(") + 1 : -1]
+
+
+def _finals(evidence: Evidence, arms: Sequence[str], words: Mapping[str, str] | None = None) -> str:
+    """The arms' final returns with intervals and seeds, and which arms have no run."""
+    names = {arm: (words or {}).get(arm, _name(arm)) for arm in arms}
+    parts = []
+    for arm in evidence.present(*arms):
+        seeds = evidence.seeds(arm)
+        number = _estimate(stats.final(*evidence.returns(arm)), stats.iqm)
+        parts.append(f"{names[arm]} {number}, {seeds} {_plural('seed', seeds)}")
+    absent = [names[arm] for arm in arms if not evidence.has(arm)]
+    words = [f"Final return: {'; '.join(parts)}."] if parts else []
+    words += [f"No run is stored of {_listed(absent)}."] if absent else []
+    return " ".join(words)
+
+
+def _passes(evidence: Evidence, arm: str) -> str | None:
+    """When the mean over seeds passes `LEVEL`, in words; None without runs."""
+    if not evidence.has(arm):
+        return None
+    steps, returns = evidence.returns(arm)
+    above = np.flatnonzero(returns.mean(axis=0) > LEVEL)
+    if not above.size:
+        return f"the mean over seeds never passes {LEVEL:,.0f}"
+    return (
+        f"the mean over seeds passes {LEVEL:,.0f} after {format_steps(steps[above[0]])} env steps"
+    )
+
+
+def _early_dips(evidence: Evidence) -> str:
+    """Which dips of the changing Ant cannot come from a change, and which can."""
+    if not evidence.has("adam") or not evidence.changes().size:
+        return ""
+    reports = evidence.reports("adam")
+    dips = [dip for report in reports for dip in report.dips]
+    early = sum(dip.start <= PERIOD for dip in dips)
+    left = sum(any(d.end is not None and d.start > PERIOD for d in r.dips) for r in reports)
+    if not dips:
+        return "No seed dips on the changing Ant."
+    return (
+        f"On the changing Ant {early} of {len(dips)} {_plural('dip', len(dips))} "
+        f"{'begins' if early == 1 else 'begin'} before the first change of friction, and "
+        f"{left} of {len(reports)} {_plural('seed', len(reports))} "
+        f"{'leaves' if left == 1 else 'leave'} a dip that begins after it."
+    )
+
+
+def _final(evidence: Evidence, arm: str) -> Estimate:
+    values = stats.final(*evidence.returns(arm))
+    return stats.stratified_bootstrap_ci(values, stats.iqm, rng=_rng())
+
+
+def _difference(evidence: Evidence, first: str, second: str) -> Estimate:
+    x, y = (stats.final(*evidence.returns(arm)) for arm in (first, second))
+    return stats.difference_ci(x, y, stats.iqm, rng=_rng())
+
+
+def _estimate(values: Sequence[float] | np.ndarray, statistic: stats.Statistic) -> str:
+    """A number with its interval; one seed has none."""
+    estimate = stats.stratified_bootstrap_ci(values, statistic, rng=_rng())
+    if estimate.n == 1:
+        estimate = dataclasses.replace(estimate, low=estimate.value, high=estimate.value)
+        return str(estimate).partition(" [")[0]
+    return str(estimate)
+
+
+def _name(arm: str) -> str:
+    return STUDY.arms[arm].label
+
+
+def _betas(arm: str) -> str:
+    return STUDY.arms[arm].label.partition("both ")[2]
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _paragraphs(parts: Iterable[str]) -> str:
+    return "\n\n".join(part for part in parts if part)

@@ -1,0 +1,321 @@
+"""Every optimizer of the package, through the same table."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from loptrl import weights
+from loptrl.errors import LoptrlError
+from loptrl.optimizers import (
+    LEARNED,
+    adam,
+    coupled_weight_decay,
+    decoupled_weight_decay,
+    l2_in_loss,
+    rmsprop,
+)
+
+pytestmark = pytest.mark.usefixtures("strict_jax")
+
+
+class Case(NamedTuple):
+    """An optimizer: untrained weights that descend, and how it is built from them."""
+
+    init_theta: Callable[[jax.Array], Any]
+    build: Callable[[Any], optax.GradientTransformationExtraArgs]
+    steps: int
+
+
+def downhill_open(key):
+    """OPEN that follows the gradient's sign: untrained weights go in no direction."""
+    theta = jax.tree.map(lambda w: 0.0 * w, LEARNED["open"].init_theta(key))
+    # The state is tanh(sign of the gradient), the head passes its positive and its negative part.
+    theta["gru"]["in"]["kernel"] = theta["gru"]["in"]["kernel"].at[13, 0].set(3.0)
+    theta["gru"]["iz"]["bias"] -= 20.0
+    mlp = theta["mlp"]
+    mlp["layers_0"]["kernel"] = mlp["layers_0"]["kernel"].at[0, :2].set(jnp.array([3.0, -3.0]))
+    eye = jnp.eye(16)
+    mlp["layers_3"]["kernel"] = eye
+    for name in ("layers_1", "layers_4"):
+        mlp[name]["scale"] += 1.0
+    mlp["layers_6"]["kernel"] = mlp["layers_6"]["kernel"].at[:2, 0].set(jnp.array([2.0, -2.0]))
+    return theta
+
+
+def downhill_velo(key):
+    """VeLO that follows the clipped gradient."""
+    theta = LEARNED["velo"].init_theta(key, lstm_hidden_size=8, param_inits=4)
+    theta = jax.tree.map(jnp.zeros_like, theta)
+    rnn, stack = theta["rnn_params"], theta["ff_mod_stack"]
+    rnn["rnn_to_controls"]["b"] += 0.01
+    rnn["step_size"]["b"] += 3.0
+    stack["w0__0"] = stack["w0__0"].at[:, 0, :2].set(jnp.array([1.0, -1.0]))
+    stack["w1"] = stack["w1"] + jnp.eye(4)[None]
+    stack["w2"] = stack["w2"].at[:, :2, 0].set(jnp.array([3.0, -3.0]))
+    return theta
+
+
+def small(family, **options):
+    return functools.partial(LEARNED[family].init_theta, **options)
+
+
+def zeros_head(init):
+    """Untrained weights whose heads say 0, so that exp(head) is 1."""
+
+    def made(key):
+        theta = init(key)
+        for name in theta:
+            if name.startswith("mlp"):
+                theta[name] = jax.tree.map(jnp.zeros_like, theta[name])
+        return theta
+
+    return made
+
+
+CASES = {
+    "adam": Case(lambda key: None, lambda theta: adam(3e-3), 200),
+    "rmsprop": Case(lambda key: None, lambda theta: rmsprop(3e-3), 200),
+    "optim4rl": Case(
+        zeros_head(small("optim4rl")),
+        lambda theta: LEARNED["optim4rl"].build(theta, learning_rate=3e-3),
+        200,
+    ),
+    "linear_optim": Case(
+        zeros_head(small("linear_optim")),
+        lambda theta: LEARNED["linear_optim"].build(theta, learning_rate=3e-2),
+        200,
+    ),
+    "l2lgd2": Case(
+        zeros_head(small("l2lgd2")),
+        lambda theta: LEARNED["l2lgd2"].build(theta, learning_rate=3e-2),
+        200,
+    ),
+    "open": Case(downhill_open, LEARNED["open"].build, 300),
+    "velo": Case(downhill_velo, lambda theta: LEARNED["velo"].build(theta, num_steps=200), 200),
+}
+TABLE = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+LEARNED_TABLE = pytest.mark.parametrize(
+    "case", [CASES[name] for name in LEARNED], ids=list(LEARNED)
+)
+TARGET = {"actor": {"a": jnp.linspace(-1.0, 1.0, 12).reshape(3, 4)}, "b": jnp.float32(0.5)}
+
+
+def extras(loss, key):
+    return {
+        "key": key,
+        "loss": loss,
+        "training_fraction": 0.5,
+        "epoch_fraction": 0.25,
+        "activity": None,
+        "nobody_knows_this": jnp.ones(3),
+    }
+
+
+def distance(params):
+    squares = jax.tree.map(lambda p, t: jnp.sum((p - t) ** 2), params, TARGET)
+    return 0.5 * jax.tree.reduce(jnp.add, squares)
+
+
+def start(dtype=jnp.float32):
+    return jax.tree.map(lambda t: jnp.full(jnp.shape(t), 0.1, dtype), TARGET)
+
+
+def descend(case, theta, params, key):
+    """`case.steps` updates inside a scan; the parameters at the end."""
+    optimizer = case.build(theta)
+
+    def step(carry, key):
+        params, state = carry
+        loss, grads = jax.value_and_grad(distance)(params)
+        updates, state = optimizer.update(grads, state, params, **extras(loss, key))
+        return (optax.apply_updates(params, updates), state), None
+
+    keys = jax.random.split(key, case.steps)
+    return jax.lax.scan(step, (params, optimizer.init(params)), keys)[0][0]
+
+
+@TABLE
+def test_descends_alone_and_over_seeds(case):
+    """One after another and as a vmapped axis, over seeds and weights: the same numbers."""
+    key = jax.random.key(0)
+    theta = case.init_theta(key)
+    run = jax.jit(jax.vmap(functools.partial(descend, case), in_axes=(0, 0, 0)))
+    thetas = jax.tree.map(lambda w: jnp.stack([w, w]), theta)
+    starts = jax.tree.map(lambda p: jnp.stack([p, p + 0.3]), start())
+    ends = run(thetas, starts, jax.random.split(key, 2))
+    before = jax.vmap(distance)(starts)
+    after = jax.vmap(distance)(ends)
+    assert (after < 0.8 * before).all(), (before, after)
+
+
+@TABLE
+def test_compiles_once_and_works_in_a_chain(case):
+    theta, params = case.init_theta(jax.random.key(0)), start()
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), case.build(theta), optax.scale(0.5))
+    alone = case.build(theta)
+    traced = 0
+
+    @jax.jit
+    def step(grads, state, params, key):
+        nonlocal traced
+        traced += 1
+        return optimizer.update(grads, state, params, **extras(jnp.float32(1.0), key))
+
+    grads = jax.tree.map(lambda p: 0.01 * p, params)
+    state = optimizer.init(params)
+    updates, state = step(grads, state, params, jax.random.key(1))
+    expected, _ = jax.jit(
+        lambda: alone.update(
+            grads, alone.init(params), params, **extras(jnp.float32(1.0), jax.random.key(1))
+        )
+    )()
+    for ours, theirs in zip(jax.tree.leaves(updates), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, 0.5 * theirs, rtol=1e-4, atol=1e-9)
+    step(grads, state, params, jax.random.key(2))
+    assert traced == 1
+
+
+@LEARNED_TABLE
+def test_keeps_dtypes_and_structure(case):
+    theta = case.init_theta(jax.random.key(0))
+    optimizer = case.build(theta)
+    params = {
+        "half": jnp.ones((2, 3), jnp.bfloat16),
+        "list": [jnp.ones(()), (jnp.ones(33), jnp.ones((0, 2)))],
+        "none": None,
+    }
+
+    def step(params, state):
+        return optimizer.update(params, state, params, **extras(jnp.float32(1), jax.random.key(0)))
+
+    state = optimizer.init(params)
+    updates, after = jax.eval_shape(step, params, state)
+    assert jax.tree.structure(updates) == jax.tree.structure(params)
+    same = jax.tree.map(lambda u, p: (u.shape, u.dtype) == (p.shape, p.dtype), updates, params)
+    assert jax.tree.all(same)
+    assert jax.tree.all(
+        jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), after, state)
+    )
+
+
+@LEARNED_TABLE
+def test_refuses_what_is_no_float_and_foreign_weights(case):
+    optimizer = case.build(case.init_theta(jax.random.key(0)))
+    with pytest.raises(LoptrlError, match=r"expects float arrays, got int32 at \['count'\]"):
+        optimizer.init({"count": jnp.zeros(3, jnp.int32)})
+    with pytest.raises(LoptrlError, match="expected theta with the parts"):
+        case.build({"something": 1})
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_weights_are_saved_and_loaded_without_pickle(name, tmp_path):
+    case = CASES[name]
+    theta = case.init_theta(jax.random.key(3))
+    leaves, _ = jax.tree_util.tree_flatten_with_path(theta)
+    arrays = {"/".join(k.key for k in path): np.asarray(leaf) for path, leaf in leaves}
+    weights.save(tmp_path / "w.npz", arrays, {"family": name})
+    back = LEARNED[name].theta(tmp_path / "w.npz")
+    assert jax.tree.structure(back) == jax.tree.structure(theta)
+    for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(theta), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def first_update(optimizer, grads, params, **extra):
+    return optimizer.update(grads, optimizer.init(params), params, **extra)[0]
+
+
+def test_the_three_kinds_of_decay():
+    params, grads = {"w": jnp.array([2.0, -4.0])}, {"w": jnp.array([1.0, 1.0])}
+    seen = []
+
+    def update(g, state, params=None, *, loss=None, **extra):
+        seen.append(loss)
+        return jax.tree.map(jnp.negative, g), state
+
+    plain = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    out = first_update(decoupled_weight_decay(plain, 0.1), grads, params, loss=1.0)
+    np.testing.assert_allclose(out["w"], [-1.2, -0.6], rtol=1e-6)
+    out = first_update(coupled_weight_decay(plain, 0.1), grads, params, loss=1.0)
+    np.testing.assert_allclose(out["w"], [-1.2, -0.6], rtol=1e-6)
+    out = first_update(l2_in_loss(plain, 0.1), grads, params, loss=1.0)
+    np.testing.assert_allclose(out["w"], [-1.2, -0.6], rtol=1e-6)
+    # 0.1/2 (4 + 16) more, and only for the last.
+    np.testing.assert_allclose(seen, [1.0, 1.0, 2.0], rtol=1e-6)
+    with pytest.raises(LoptrlError, match="reads the parameters"):
+        decoupled_weight_decay(plain, 0.1).update(grads, (), None)
+
+
+def test_open_asks_for_a_key_only_where_it_draws():
+    theta = LEARNED["open"].init_theta(jax.random.key(0))
+    actor, other = {"actor": {"w": jnp.ones((2, 2))}}, {"w": jnp.ones((2, 2))}
+    with pytest.raises(LoptrlError, match="got no key"):
+        first_update(LEARNED["open"].build(theta), actor, actor)
+    first_update(LEARNED["open"].build(theta, noise=False), actor, actor)
+    first_update(LEARNED["open"].build(theta), other, other)
+    with pytest.raises(LoptrlError, match="activity of 2 units for the layer"):
+        first_update(LEARNED["open"].build(theta), other, other, activity=[jnp.ones(5)])
+
+
+def test_equal_activity_is_the_neutral_value():
+    theta = LEARNED["open"].init_theta(jax.random.key(0))
+    params = {"Dense_0": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
+    params["Dense_10"] = {"kernel": jnp.ones((4, 2))}
+    params["Dense_9"] = {"kernel": jnp.full((4, 4), 2.0)}
+    update = functools.partial(first_update, LEARNED["open"].build(theta), params, params)
+    silent, equal = update(), update(activity=[jnp.full(4, 7.0), jnp.full(4, 3.0), jnp.ones(2)])
+    named = update(activity={"Dense_9": jnp.array([1.0, 2.0, 3.0, 4.0])})
+    # The list is in the order of the numbers: Dense_9 before Dense_10.
+    by_list = update(activity=[jnp.ones(4), jnp.array([1.0, 2.0, 3.0, 4.0])])
+    flat = [
+        jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(t)])
+        for t in (silent, equal, named, by_list)
+    ]
+    np.testing.assert_allclose(flat[0], flat[1], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(flat[2], flat[3], rtol=1e-5, atol=1e-9)
+    assert np.abs(flat[0] - flat[2]).max() > 1e-7
+
+
+def test_velo_averages_beyond_its_horizon():
+    """Four calls of two are two updates on mean gradients and losses, the first of each pair 0."""
+    theta = downhill_velo(jax.random.key(0))
+    build = LEARNED["velo"].build
+    params = {"w": jnp.linspace(-1.0, 1.0, 6)}
+    grads = [{"w": jnp.full(6, v)} for v in (0.1, 0.3, -0.2, 0.6)]
+    losses = (1.0, 3.0, 5.0, 2.0)
+    long, short = build(theta, num_steps=4, max_updates=2), build(theta, num_steps=2)
+    state, expected_state = long.init(params), short.init(params)
+    for pair in (0, 2):
+        nothing, state = long.update(grads[pair], state, params, loss=losses[pair])
+        assert not np.any(nothing["w"])
+        moved, state = long.update(grads[pair + 1], state, params, loss=losses[pair + 1])
+        mean = jax.tree.map(lambda a, b: (a + b) / 2, grads[pair], grads[pair + 1])
+        expected, expected_state = short.update(
+            mean, expected_state, params, loss=(losses[pair] + losses[pair + 1]) / 2
+        )
+        np.testing.assert_allclose(moved["w"], expected["w"], rtol=1e-6)
+        assert np.any(moved["w"])
+        np.testing.assert_allclose(state.inner.loss_means, expected_state.loss_means, rtol=1e-6)
+    assert int(state.inner.count) == 2 and int(state.count) == 4
+    with pytest.raises(LoptrlError, match="positive whole number"):
+        build(theta, num_steps=0)
+    with pytest.raises(LoptrlError, match="got none"):
+        short.update(grads[0], short.init(params), params)
+
+
+def test_many_chunks_equal_one():
+    """A tree of several chunks moves as its leaves do alone, where nothing is shared."""
+    theta = LEARNED["optim4rl"].init_theta(jax.random.key(0))
+    optimizer = LEARNED["optim4rl"].build(theta, learning_rate=1.0)
+    grads = {"a": jnp.linspace(-1, 1, 1500), "b": jnp.linspace(-2, 1, 700).reshape(7, 100)}
+    together = jax.jit(functools.partial(first_update, optimizer))(grads, grads)
+    for name, g in grads.items():
+        alone = first_update(optimizer, {"x": jnp.ravel(g)[:40]}, {"x": jnp.ravel(g)[:40]})
+        np.testing.assert_allclose(jnp.ravel(together[name])[:40], alone["x"], rtol=1e-5)

@@ -1,0 +1,43 @@
+"""Preparing the devices: before jax starts one per core, afterwards what there is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from loptrl import devices, paths
+
+
+def test_once_jax_runs_its_devices_stay(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--something=1")
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        assert devices.prepare(7) == jax.device_count()
+        assert os.environ["XLA_FLAGS"] == "--something=1"
+        assert jax.config.jax_compilation_cache_dir == str(paths.cache_dir() / "xla")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.parametrize(
+    ("flags", "argument", "expected"),
+    [
+        ("", "", len(os.sched_getaffinity(0))),
+        ("", "3", 3),
+        ("--xla_force_host_platform_device_count=5", "3", 5),  # the user's own choice stays
+    ],
+)
+def test_in_a_fresh_process(library_path, flags, argument, expected):
+    code = f"from loptrl import devices; print(devices.prepare({argument}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{expected}\n"), done.stderr
