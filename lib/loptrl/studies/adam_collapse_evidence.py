@@ -133,11 +133,19 @@ class Evidence:
         return STUDY.command(self.budget, list(arms) or None, seeds, **self.settings)
 
     def length(self, arm: str) -> int:
-        """Env steps of an arm's runs, whole evaluation slices."""
+        """Env steps of the last row of an arm's runs that is looked at."""
         return int(self.grid(arm)[-1])
 
     def grid(self, arm: str) -> np.ndarray:
-        """Env steps of the rows of a run that does not diverge, [num_rows], from 0."""
+        """Env steps of the rows of a run that does not diverge, [num_rows], from 0.
+
+        A run ends on a whole evaluation slice. A last row past the length that was asked for is
+        left out: it would stand in a regime that the design does not have.
+        """
+        rows = self._all_rows(arm)
+        return rows[rows <= max(self._config(arm).env_steps, rows[1])]
+
+    def _all_rows(self, arm: str) -> np.ndarray:
         config = self._config(arm)
         return np.arange(config.num_slices + 1) * config.env_steps_per_slice
 
@@ -163,7 +171,9 @@ class Evidence:
         Raises:
             LoptrlError: every run diverged, or none has the metric.
         """
-        return self.whole(arm).curve(arm, name)
+        steps, values = self.whole(arm).curve(arm, name)
+        kept = steps <= self.length(arm)
+        return steps[kept], values[:, kept]
 
     def relative(self, arm: str) -> Curve:
         """Returns divided by what the regime controls reach at the friction in force.
@@ -248,7 +258,7 @@ class Evidence:
 
     def _rows(self, arm: str, metric: str) -> np.ndarray:
         """[num_seeds, num_rows] on the arm's grid; NaN where a run has no row."""
-        grid = self.grid(arm)
+        grid = self._all_rows(arm)
         values = np.full((self.seeds(arm), grid.size), np.nan)
         for row, run in zip(values, self.runs.of(arm), strict=True):
             steps = run.frame["env_steps"].to_numpy()
@@ -259,7 +269,7 @@ class Evidence:
                     "others; delete the run and compute it again"
                 )
             row[at] = run.frame[metric].to_numpy(np.float64)
-        return values
+        return values[:, : self.grid(arm).size]
 
 
 def _held(values: np.ndarray) -> np.ndarray:
