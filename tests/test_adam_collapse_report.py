@@ -299,7 +299,7 @@ def test_every_figure_names_its_runs(full, draw):
     print_ = " ".join(figure._supxlabel.get_text().split())
     assert print_.startswith("runs ")
     assert "3 to 5 seeds" in print_ or "| 5 seeds |" in print_
-    assert "laptop budget" in print_ and "20.1M env steps" in print_
+    assert "laptop budget" in print_ and "20M env steps" in print_
     assert "Some CPU" in print_ and "loptrl run adam_collapse --budget laptop --arm" in print_
     assert figure.get_axes()
 
@@ -315,7 +315,7 @@ def test_graph_1_draws_every_seed_above_its_own_friction(full):
     assert np.allclose(np.ravel(mesh.get_array()), np.ravel(found.friction("adam")[:, 1:]))
     assert len(strength.get_lines()) == 5
     changes = [line for line in returns.get_lines() if line.get_label() == "_change"]
-    assert len(changes) == 10
+    assert len(changes) == 9
 
 
 def test_one_panel_for_each_clip_that_is_off(full, partial):

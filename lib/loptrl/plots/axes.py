@@ -76,9 +76,12 @@ def value_axis(axes: Axes, scale: str, values: Sequence[np.ndarray]) -> None:
         positive = everything[everything > 0]
         if positive.size == everything.size:
             axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter(NullFormatter())
             if positive.max() / positive.min() > 30:
                 axes.yaxis.set_major_locator(LogLocator(numticks=5))
-                axes.yaxis.set_minor_formatter(NullFormatter())
+            else:
+                axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
+                axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
             return
         if positive.size:
             axes.set_yscale("symlog", linthresh=float(np.percentile(positive, 2)))

@@ -132,6 +132,10 @@ class Evidence:
         seeds = None if set(arms) <= set(CONTROLS) and arms else self.asked_seeds
         return STUDY.command(self.budget, list(arms) or None, seeds, **self.settings)
 
+    def planned_length(self, arm: str) -> int:
+        """Env steps that were asked for of an arm's runs."""
+        return self._config(arm).env_steps
+
     def length(self, arm: str) -> int:
         """Env steps of the last row of an arm's runs that is looked at."""
         return int(self.grid(arm)[-1])
@@ -249,8 +253,8 @@ class Evidence:
         return np.array([c for c in range(PERIOD, last, PERIOD) if c + WINDOW <= last])
 
     def what(self) -> str:
-        """The evidence in words: "laptop budget, 20.1M env steps"."""
-        return f"{self.budget} budget, {format_steps(self.length('adam'))} env steps a run"
+        """The evidence in words: "laptop budget, 20M env steps a run"."""
+        return f"{self.budget} budget, {format_steps(self.planned_length('adam'))} env steps a run"
 
     def _config(self, arm: str) -> PPOConfig:
         spec = next(spec for spec in self.asked if spec.arm == arm)

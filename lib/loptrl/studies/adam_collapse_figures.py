@@ -200,7 +200,7 @@ def _signed(figure: Figure, evidence: Evidence, arms: Sequence[str]) -> Figure:
     text = style.provenance(
         keys=[run.spec.key for run in runs],
         seeds=[evidence.seeds(arm) for arm in arms],
-        env_steps=evidence.length(arms[0]),
+        env_steps=evidence.planned_length(arms[0]),
         budget=evidence.budget,
         device=" and ".join(sorted({run.manifest["device"] for run in runs})),
         command=evidence.command(*arms),
