@@ -43,6 +43,41 @@ _REDUCTIONS = frozenset(
 )
 
 
+# Exactly rounded or only moving numbers: numpy gives XLA's bits, without compiling a program each.
+_FOLDS: dict[str, Callable[..., np.ndarray]] = {
+    "add": lambda _, a, b: np.add(a, b),
+    "sub": lambda _, a, b: np.subtract(a, b),
+    "mul": lambda _, a, b: np.multiply(a, b),
+    "neg": lambda _, a: np.negative(a),
+    "lt": lambda _, a, b: np.less(a, b),
+    "gt": lambda _, a, b: np.greater(a, b),
+    "eq": lambda _, a, b: np.equal(a, b),
+    "ne": lambda _, a, b: np.not_equal(a, b),
+    "select_n": lambda _, which, *cases: np.choose(which.astype(np.intp), cases),
+    "convert_element_type": lambda params, a: a.astype(params["new_dtype"]),
+    "squeeze": lambda params, a: np.squeeze(a, tuple(params["dimensions"])),
+    "reshape": lambda params, a: a.reshape(params["new_sizes"]),
+    "concatenate": lambda params, *arrays: np.concatenate(arrays, params["dimension"]),
+    "slice": lambda params, a: a[
+        tuple(
+            slice(start, stop, stride)
+            for start, stop, stride in zip(
+                params["start_indices"],
+                params["limit_indices"],
+                params["strides"] or (1,) * a.ndim,
+                strict=True,
+            )
+        )
+    ],
+    "broadcast_in_dim": lambda params, a: np.broadcast_to(
+        np.expand_dims(
+            a, [d for d in range(len(params["shape"])) if d not in params["broadcast_dimensions"]]
+        ),
+        params["shape"],
+    ),
+}
+
+
 def vmap_last(fun: Callable[..., Any], batched: tuple[bool, ...]) -> Callable[..., Any]:
     """Vectorise `fun` over a trailing batch axis of the arguments marked in `batched`.
 
@@ -110,15 +145,17 @@ def _apply(eqn: Any, inputs: list[_Value], size: int) -> list[_Value]:
         return _evaluate(inner, inputs, size)
     arrays = [v.array for v in inputs]
     if not any(v.batched for v in inputs):
-        # Index arithmetic on constants is folded now: gathers then become static slices.
-        if all(not isinstance(a, jax.core.Tracer) for a in arrays):
-            with jax.ensure_compile_time_eval():
-                return _unbatched(eqn, arrays)
-        return _unbatched(eqn, arrays)
+        if any(isinstance(a, jax.core.Tracer) for a in arrays):
+            return _unbatched(eqn, arrays)
+        # Constants are folded now: gathers with constant indices then become static slices.
+        fold = _FOLDS.get(name)
+        if fold is not None:
+            folded = fold(params, *(np.asarray(a) for a in arrays))
+            return [_Value(folded.astype(eqn.outvars[0].aval.dtype, copy=False), False)]
+        with jax.ensure_compile_time_eval():
+            return _unbatched(eqn, arrays)
     if name in _ELEMENTWISE:
-        out = eqn.primitive.bind(
-            *_aligned(inputs, eqn, size), **_params_with_batch(name, params, size)
-        )
+        out = eqn.primitive.bind(*_aligned(inputs, eqn, size), **params)
         return [_Value(out, True)]
     if name in _REDUCTIONS:
         return [_Value(eqn.primitive.bind(*arrays, **params), True)]
@@ -164,12 +201,6 @@ def _aligned(inputs: list[_Value], eqn: Any, size: int) -> list[Any]:
     return out
 
 
-def _params_with_batch(name: str, params: dict[str, Any], size: int) -> dict[str, Any]:
-    if "sharding" in params and params["sharding"] is not None:
-        return {**params, "sharding": None}
-    return params
-
-
 def _rule(name: str) -> Callable[[_Rule], _Rule]:
     def register(rule: _Rule) -> _Rule:
         _RULES[name] = rule
@@ -188,11 +219,6 @@ def _broadcast_in_dim(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
 @_rule("reshape")
 def _reshape(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     return [jnp.reshape(inputs[0].array, (*eqn.params["new_sizes"], size))]
-
-
-@_rule("expand_dims")
-def _expand_dims(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
-    return [jnp.reshape(inputs[0].array, (*eqn.outvars[0].aval.shape, size))]
 
 
 @_rule("transpose")
