@@ -108,7 +108,7 @@ def test_only_changed_parameters_train(store, monkeypatch, options, trains):
         assert found.planned("adam") == options["seeds"]
         assert found.planned("control_2") == 1
     if options.get("env_steps"):
-        assert found.length("adam") == found.length("control_2") == 2_048_000
+        assert found.planned_length("adam") == found.planned_length("control_2") == 2_000_000
 
 
 def test_nothing_stored_is_said_and_not_drawn(store):
