@@ -112,8 +112,8 @@ def test_signals_are_noted_and_given_back(store, capsys, number, status):
 def test_a_second_interrupt_acts_at_once(store):
     def twice(slices: int) -> None:
         if slices == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         load_or_run([toy_spec(6)], Counted(twice), store=store, progress=False)
