@@ -13,7 +13,7 @@ import pytest
 
 from loptrl.runs import RunSpec, Store
 from loptrl.studies import get
-from probe_runs import SMALL, long_spec
+from probe_runs import SMALL, ant_spec, long_spec
 from store_files import content, files_of
 
 PROGRAM = Path(__file__).with_name("probe_runs.py")
@@ -64,6 +64,23 @@ def test_killed_and_resumed(store, library_path, uninterrupted):
     run = store.read(spec)
     assert content(store, spec) == uninterrupted, moments
     assert run.manifest["resumed"] >= 1 and run.manifest["diverged_at"] is None
+
+
+@pytest.mark.slow
+def test_the_ant_killed_and_resumed(tmp_path, library_path):
+    """The same for the study's own task, once."""
+    spec = ant_spec()
+    whole, broken = (Store(tmp_path / name / "r", tmp_path / name / "s") for name in "ab")
+    for store, kill in ((whole, False), (broken, True), (broken, False)):
+        process = start([PROGRAM, store.root, store.scratch, "ant"])
+        if kill:
+            wait_for_checkpoint(store, spec, process)
+            process.kill()
+        _, said = process.communicate(timeout=600)
+        assert kill or process.returncode == 0, said
+    assert content(broken, spec) == content(whole, spec)
+    assert broken.read(spec).manifest["resumed"] == 1
+    assert len(broken.read(spec).frame) == 10
 
 
 def test_the_command_is_stopped_and_goes_on(tmp_path, library_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,15 +51,12 @@ def clean(new: Sequence[Mapping[str, Any]], rows: Sequence[Row], spec: RunSpec) 
 
 
 def _number(value: Any) -> int | float:
-    if isinstance(value, (bool, int)):
-        return int(value)
-    if isinstance(value, float):
-        return float(value)
     item = value.item() if getattr(value, "ndim", None) == 0 else value
     if isinstance(item, (bool, int)):
         return int(item)
     if isinstance(item, float):
-        return item
+        # 0/0 is NaN with a sign, which JSON drops: a resumed run would differ in that bit.
+        return math.nan if math.isnan(item) else float(item)
     raise TypeError(f"{type(value).__name__} is not a number")
 
 
