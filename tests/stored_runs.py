@@ -1,4 +1,4 @@
-"""Stored runs of study 1 without training: synthetic curves under real configurations."""
+"""Stored runs of the studies without training: synthetic curves under real configurations."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def keep(
     else:
         curve = returns * np.tanh(steps / steps[-1] * 6) + rng.normal(0, 1, steps.size)
     frame = pd.DataFrame({"env_steps": steps, "eval_return": curve})
-    frame.loc[0, "eval_return"] = -10.0
+    frame["last_return"] = frame["eval_return"]
+    frame.loc[0, ["eval_return", "last_return"]] = -10.0, np.nan
     for name in METRICS:
         level = update_norm if name == "update_norm_max" else 0.1
         frame[name] = level * np.exp(rng.normal(0, 0.05, steps.size))
@@ -68,7 +69,7 @@ def keep(
     diverged_at = None
     if diverged_after is not None:
         frame = frame.iloc[: diverged_after + 1].copy()
-        frame.loc[diverged_after, "eval_return"] = np.nan
+        frame.loc[diverged_after, ["eval_return", "last_return"]] = np.nan
         diverged_at = int(steps[diverged_after])
     last = int(frame["env_steps"].iloc[-1])
     store.write(spec, frame, FACTS | {"env_steps": last, "diverged_at": diverged_at})

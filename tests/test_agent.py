@@ -23,6 +23,10 @@ CONFIG = config(hidden=(6, 5), normalize_rewards=False, eval_every=256, env_step
 UPDATES = CONFIG.num_updates
 
 
+# Hidden layers, the output, and the policy's standard deviation.
+WIDTHS = {"actor": (6, 5, 1, 1), "critic": (6, 5, 1)}
+
+
 class Recorded(NamedTuple):
     """`rate` and what each update was given, `[UPDATES, ...]`."""
 
@@ -41,7 +45,9 @@ def recorder() -> optax.GradientTransformationExtraArgs:
     def init(params: Any) -> Recorded:
         del params
         line = jnp.zeros(UPDATES)
-        activity = {name: [jnp.zeros((UPDATES, w)) for w in (6, 5)] for name in ("actor", "critic")}
+        activity = {
+            name: [jnp.zeros((UPDATES, w)) for w in widths] for name, widths in WIDTHS.items()
+        }
         return Recorded(
             jnp.float32(1.0), jnp.int32(0), jnp.zeros((UPDATES, 2), jnp.uint32),
             line, line, line, activity,
@@ -95,8 +101,8 @@ def test_extra_inputs_reach_the_optimizer_on_every_update(agent):
     np.testing.assert_allclose(seen.epoch_fraction, epoch, rtol=1e-6)
     assert np.isfinite(seen.loss).all() and len(set(seen.loss)) == UPDATES
     for name in ("actor", "critic"):
-        assert [a.shape for a in seen.activity[name]] == [(UPDATES, 6), (UPDATES, 5)]
-        for layer in seen.activity[name]:
+        assert [a.shape for a in seen.activity[name]] == [(UPDATES, w) for w in WIDTHS[name]]
+        for layer in seen.activity[name][:2]:
             # |tanh|; before the first update all biases and the probe's observation are 0.
             assert np.all((layer[1:] > 0).all(axis=1)) and np.all(layer <= 1)
 
@@ -199,7 +205,7 @@ def test_structure_and_numbers_share_the_configuration():
     names = {f.name for f in dataclasses.fields(CONFIG)}
     # Every field is compiled in, traced, or used outside the agent.
     assert names - fields == {"world", "backend", "env_steps", "eval_every", "optimizer", "drift"}
-    assert fields - names == {"iterations_per_slice", "num_iterations"}
+    assert fields - names == {"iterations_per_slice", "num_iterations", "clip_values"}
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from faults import FaultyOs
 from loptrl import book, cli, files
 from loptrl.paths import repo_root
 from loptrl.runs import Store
+from loptrl.weights import REGISTRY
 from probe_runs import SMALL
 from store_files import files_of
 
@@ -34,7 +38,7 @@ def steps(**changes: object) -> str:
 
 
 MISTAKES = {
-    "no command": ([], "Expected one of {run, status, show, execute, bench}"),
+    "no command": ([], "Expected one of {run, status, show, execute, bench, weights}"),
     "an unknown command": (["train"], "Unrecognized options: train"),
     "an unknown option": ([*ADAM, "--colour", "red"], "Unrecognized options: --colour, red"),
     "no study": (["run"], "Missing from loptrl run: STUDY"),
@@ -100,6 +104,52 @@ MISTAKES = {
     "an impossible page": (["execute", NOTEBOOK, "--to", "a/b"], "The page's name must be letters"),
     "a bench of no time": (["bench", "--seconds", "0"], r"seconds must be above 0, got 0"),
     "a bench against nobody": (["bench", "--reference", "x"], "invalid choice 'x' for argument"),
+    "weights and nothing": (["weights"], "Expected one of {list, fetch, import, show}"),
+    "an unknown weights command": (["weights", "train"], "Unrecognized options: train"),
+    "fetch nothing": (["weights", "fetch"], "expected the names of weights"),
+    "fetch an unknown name": (
+        ["weights", "fetch", "open/pong"],
+        "no published weights 'open/pong'; known are open/ant, .*velo/released",
+    ),
+    "fetch a family": (["weights", "fetch", "open"], "no published weights 'open'"),
+    "fetch what cannot be checked": (
+        ["weights", "fetch", "velo/released"],
+        "no checksum of velo/released is known, .* run `loptrl weights import velo/released FILE`",
+    ),
+    "fetch without a network": (
+        ["weights", "fetch", "open/ant"],
+        "could not download https://raw.* --from DIR or LOPTRL_WEIGHTS",
+    ),
+    "fetch from nowhere": (
+        ["weights", "fetch", "--from", "no/folder"],
+        "expected official files such as multi_OPEN.npy in no/folder, got none",
+    ),
+    "fetch what is not in a folder": (
+        ["weights", "fetch", "open/multi", "--from", "tests"],
+        "expected multi_OPEN.npy in tests or its folder open for open/multi, found none",
+    ),
+    "import without a file": (["weights", "import", "open/ant"], "weights import: FILE"),
+    "import an unknown name": (["weights", "import", "x", "README.md"], "no published weights 'x'"),
+    "import no file": (
+        ["weights", "import", "open/ant", "no.npy"],
+        "could not read no.npy: No such file or directory; check the path",
+    ),
+    "import a folder": (["weights", "import", "open/ant", "tests"], "could not read tests: Is a"),
+    "import a wrong checksum": (
+        ["weights", "import", "open/ant", "README.md"],
+        r"expected the sha256 e1901cafe323\.\.\. for README.md, got .*; .* get it again",
+    ),
+    "import no pickle": (
+        ["weights", "import", "optim4rl/ant", "README.md"],
+        "expected a pickle of plain arrays in README.md, got",
+    ),
+    "import half of VeLO": (
+        ["weights", "import", "velo/released", "README.md"],
+        "expected VeLO's config.gin beside README.md, found none; get both",
+    ),
+    "show no weights": (["weights", "show"], "Missing from loptrl weights show: NAME"),
+    "show unknown weights": (["weights", "show", "open/pong"], "no weights 'open/pong' are here"),
+    "show no file of weights": (["weights", "show", "no.npz"], "could not read no.npz: there is"),
 }
 
 
@@ -107,6 +157,7 @@ MISTAKES = {
 def data(tmp_path, monkeypatch):
     """An empty folder of data and pages for the command."""
     monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("LOPTRL_WEIGHTS", raising=False)
     monkeypatch.setattr(book, "executed_dir", lambda: tmp_path / "pages")
     monkeypatch.chdir(repo_root())
     return tmp_path
@@ -198,6 +249,60 @@ def test_a_wrong_checksum(stored, capsys):
     captured = capsys.readouterr()
     assert stored.name in captured.err and "computed again" in captured.err
     assert Store().find(stored.stem).manifest["seed"] == 0
+
+
+@pytest.fixture
+def official(data, monkeypatch):
+    """An official file, as if it had been published, and an empty cache."""
+    monkeypatch.setenv("LOPTRL_CACHE", str(data / "cache"))
+    path = data / "official" / "param.pickle"
+    path.parent.mkdir()
+    path.write_bytes(pickle.dumps({"params": {"a": np.linspace(-1, 1, 514, dtype=np.float32)}}))
+    entry = dataclasses.replace(REGISTRY["optim4rl/ant"], numbers_sha256=None)
+    monkeypatch.setitem(REGISTRY, "optim4rl/ant", entry)
+    return path
+
+
+def spoil(numbers: np.ndarray, how: str) -> bytes:
+    """A pickle of weights with one thing wrong."""
+    if how == "NaN":
+        numbers[3] = np.nan
+    tree = {"params": {"a": numbers[:-1] if how == "short" else numbers}}
+    if how == "objects":
+        tree["params"]["b"] = np.array([{}], dtype=object)
+    if how == "code":
+        tree["params"]["b"] = eval
+    data = pickle.dumps(tree)
+    return data[:-9] if how == "cut" else data
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("NaN", "expected finite numbers in .*param.pickle, a holds NaN or infinity"),
+        ("short", "expected 514 numbers in .*param.pickle, got 513"),
+        ("objects", "expected a pickle of plain arrays in .*param.pickle, got the type .O8"),
+        ("code", "it asks for 'builtins.eval'; such a file is not opened"),
+        ("cut", "expected a pickle of plain arrays in .*param.pickle, got .*; get it again"),
+    ],
+)
+def test_a_spoiled_file_of_weights(official, data, capsys, how, message):
+    numbers = np.linspace(-1, 1, 514, dtype=np.float32)
+    official.write_bytes(spoil(numbers, how))
+    assert re.search(message, fails(["weights", "import", "optim4rl/ant", str(official)], capsys))
+    assert files_of(data) == ["official/param.pickle"]
+
+
+def test_an_unwritable_cache(official, data, capsys, monkeypatch):
+    take = ["weights", "import", "optim4rl/ant", str(official)]
+    monkeypatch.setattr(files, "os", FaultyOs("write"))
+    assert "No space left on device" in fails(take, capsys)
+    assert files_of(data) == ["official/param.pickle"]
+    monkeypatch.setenv("LOPTRL_CACHE", "/proc/nowhere")
+    assert "/proc/nowhere" in fails(take, capsys)
+    assert "/proc/nowhere" in fails(["weights", "fetch", "open/ant"], capsys)
+    monkeypatch.setenv("LOPTRL_CACHE", str(official))
+    assert "is a file; name a folder" in fails(take, capsys)
 
 
 HEADER = "---\nkernelspec:\n  display_name: Python 3\n  language: python\n  name: python3\n---\n\n"

@@ -90,8 +90,22 @@ def test_another_number_compiles_nothing():
     assert update._cache_size() == 1
 
 
+def test_annealed_steps_fall_linearly():
+    plain, _ = updates(optimizers.make("adam"))
+    for fraction in (0.0, 0.25, 1.0):
+        got, _ = updates(optimizers.make("adam", anneal=True), training_fraction=fraction)
+        # The first update only: the later ones start from other parameters.
+        check_equal(got[0], jax.tree.map(lambda u, f=fraction: u * (1 - f), plain[0]))
+
+
+def test_what_has_no_effect_is_refused():
+    with pytest.raises(LoptrlError, match="expected adam without weights"):
+        optimizers.make("adam", weights="multi")
+    with pytest.raises(LoptrlError, match="open has no learning rate, got 0.1; leave it out"):
+        optimizers.make("open", learning_rate=0.1)
+
+
 def test_names_and_numbers_are_checked():
-    assert optimizers.make("adam") is optimizers.make("adam"), "one object: nothing is traced twice"
     with pytest.raises(LoptrlError, match="unknown optimizer 'adamm': expected one of adam"):
         optimizers.make("adamm")
     with pytest.raises(LoptrlError, match=r"the optimizer has the numbers .*, got 'beta'"):

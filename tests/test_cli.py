@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -22,6 +23,7 @@ RUN = ["run", "adam_collapse", "--budget", "smoke", "--arm", "adam", *PROBE]
 def data(tmp_path, monkeypatch):
     """An empty folder of data for the command."""
     monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("LOPTRL_WEIGHTS", raising=False)
     return tmp_path / "data"
 
 
@@ -87,12 +89,17 @@ def write(store, spec, diverged):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--help"], ["run", "status", "show", "execute", "bench"]),
+        (["--help"], ["run", "status", "show", "execute", "bench", "weights"]),
         (["run", "--help"], ["STUDY", "--budget", "--arm", "--seeds", "--time-limit", "-p"]),
         (["status", "--help"], ["STUDY", "--budget"]),
         (["show", "--help"], ["KEY"]),
         (["execute", "--help"], ["NOTEBOOK", "-p", "--to"]),
         (["bench", "--help"], ["--seconds", "--reference"]),
+        (["weights", "--help"], ["list", "fetch", "import", "show"]),
+        (["weights", "list", "--help"], ["licence"]),
+        (["weights", "fetch", "--help"], ["NAME...", "--from", "LOPTRL_WEIGHTS"]),
+        (["weights", "import", "--help"], ["NAME", "FILE"]),
+        (["weights", "show", "--help"], ["NAME"]),
     ],
 )
 def test_help(arguments, words, capsys):
@@ -112,6 +119,67 @@ def test_help_needs_no_jax(library_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def official(data, tmp_path, monkeypatch):
+    """A folder with `open/ant`, as if its content had been published, and an empty cache."""
+    import hashlib
+
+    import numpy as np
+
+    from loptrl.weights import REGISTRY
+
+    monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "160")
+    entry = REGISTRY["open/ant"]
+    path = tmp_path / "official" / entry.file
+    path.parent.mkdir()
+    np.save(path, np.linspace(-1, 1, entry.values, dtype=np.float32))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    changed = dataclasses.replace(entry, sha256=digest, numbers_sha256=None)
+    monkeypatch.setitem(REGISTRY, "open/ant", changed)
+    return path
+
+
+def test_weights_list_fetch_show(official, data, capsys):
+    from loptrl import weights
+
+    def listed():
+        cli.main(["weights", "list"])
+        out = capsys.readouterr().out
+        return {line.split()[1]: line for line in out.splitlines() if "/" in line}
+
+    before = listed()
+    assert list(before) == list(weights.REGISTRY)
+    assert all("not here" in line for line in before.values())
+    assert "1,211" in before["open/ant"] and "5.0 kB" in before["open/ant"]
+    assert "Apache-2.0" in before["open/ant"] and "Brax Ant" in before["open/ant"]
+    assert "none named" in before["optim4rl/ant"] and "9.3 MB" in before["velo/released"]
+    assert files_of(data.parent) == ["official/ant_OPEN.npy"], "looking makes nothing"
+
+    cli.main(["weights", "fetch", "open/ant", "--from", str(official.parent)])
+    assert capsys.readouterr().out == "imported open/ant\n"
+    arrays = weights.load("open/ant").arrays
+    weights.save(weights.weights_dir() / "open" / "mine.npz", arrays, {"family": "open"})
+    after = listed()
+    assert "imported" in after["open/ant"] and "5.0 kB" in after["open/ant"]
+    assert "ours" in after["open/mine"]
+
+    cli.main(["weights", "show", "open/ant"])
+    card = json.loads(capsys.readouterr().out)
+    assert (card["where"], card["values"], card["licence"]) == ("imported", 1211, "Apache-2.0")
+    cli.main(["weights", "show", "velo/released"])
+    card = json.loads(capsys.readouterr().out)
+    assert (card["where"], card["sha256"]) == ("not here", None)
+
+
+def test_weights_import(official, capsys):
+    from loptrl import weights
+
+    cli.main(["weights", "import", "open/ant", str(official)])
+    assert capsys.readouterr().out.startswith("imported open/ant into ")
+    assert weights.available("ant", "open")
 
 
 def test_a_time_limit_has_its_own_exit_code(data, capsys):

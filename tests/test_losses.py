@@ -93,7 +93,25 @@ def test_the_critic_follows_its_target_and_the_actor_does_not():
 
 def test_activity_is_the_mean_absolute_activation():
     _, (_, activity) = loss()
+    last = {"actor": np.abs(POLICY[0]).mean(0), "critic": np.abs(VALUE)[:, None].mean(0)}
     for name, module in (("actor", ACTOR), ("critic", CRITIC)):
         _, layers = module.apply({"params": PARAMS[name]}, OBSERVATION)
-        assert len(activity[name]) == 1 and activity[name][0].shape == (8,)
-        np.testing.assert_allclose(activity[name][0], np.abs(layers[0]).mean(0), rtol=1e-5)
+        hidden, output, *rest = activity[name]
+        np.testing.assert_allclose(hidden, np.abs(layers[0]).mean(0), rtol=1e-5)
+        np.testing.assert_allclose(output, last[name], rtol=1e-5)
+        assert len(rest) == (name == "actor")
+    np.testing.assert_allclose(activity["actor"][2], np.exp(POLICY[1]).mean(keepdims=True))
+
+
+def test_a_value_clip_takes_the_larger_error():
+    """V moved by +0.5 from the rollout's; with the clip at 0.2 it counts as V_old + 0.2."""
+    old = VALUE - 0.5
+    hparams = HParams.of(PPOConfig(value_clip=0.2, value_coef=1.0))
+    errors = {}
+    for target in (0.0, 1.0):  # above V_old
+        batch = Minibatch(OBSERVATION, ACTION, LOG_PROB, 0 * ADVANTAGE, old + target, old)
+        _, (metrics, _) = ppo_loss(PARAMS, batch, ACTOR, CRITIC, DiagonalGaussian, hparams)
+        errors[target] = float(metrics["value_error"])
+    # target 0: V is off by 0.5, the clipped one by 0.2; target 1: by 0.5 and by 0.8.
+    assert errors[0.0] == pytest.approx(0.25, rel=1e-4)
+    assert errors[1.0] == pytest.approx(0.64, rel=1e-4)

@@ -57,13 +57,20 @@ def test_cache_folder_in_order_of_choice(monkeypatch, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["LOPTRL_DATA", "LOPTRL_CACHE"])
+@pytest.mark.parametrize("name", ["LOPTRL_DATA", "LOPTRL_CACHE", "LOPTRL_WEIGHTS"])
 def test_a_file_in_place_of_a_folder(monkeypatch, tmp_path, name):
     wrong = tmp_path / "file"
     wrong.touch()
     monkeypatch.setenv(name, str(wrong))
     with pytest.raises(LoptrlError, match=f"Expected {name} to name a folder"):
-        paths.results_dir() if name == "LOPTRL_DATA" else paths.cache_dir()
+        paths.results_dir(), paths.cache_dir(), paths.official_dir()
+
+
+def test_a_folder_of_official_weights_is_there_if_it_is_named(monkeypatch, tmp_path):
+    monkeypatch.delenv("LOPTRL_WEIGHTS", raising=False)
+    assert paths.official_dir() is None
+    monkeypatch.setenv("LOPTRL_WEIGHTS", str(tmp_path))
+    assert paths.official_dir() == tmp_path
 
 
 def test_a_relative_choice_is_made_absolute(monkeypatch, tmp_path):

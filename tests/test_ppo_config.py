@@ -61,6 +61,7 @@ MISTAKES = [
     ({"gae_lambda": "x"}, "gae_lambda must be a number .*, got 'x'"),
     ({"clip_ratio": 0}, "clip_ratio must be a number above 0, got 0"),
     ({"clip_ratio": math.inf}, "clip_ratio must be a number above 0, got inf"),
+    ({"value_clip": 0}, "value_clip must be a number above 0, got 0"),
     ({"max_grad_norm": -1}, "max_grad_norm must be a number above 0, got -1"),
     ({"value_coef": -1}, "value_coef must be a number of at least 0, got -1"),
     ({"entropy_coef": math.nan}, "entropy_coef must be a number of at least 0, got nan"),
@@ -83,6 +84,10 @@ MISTAKES = [
     ({"optimizer": {"learning_rate": 0}}, "learning_rate must be a number above 0, got 0"),
     ({"optimizer": {"eps": -1e-8}}, "eps must be a number of at least 0"),
     ({"optimizer": {"weight_decay": -1}}, "weight_decay must be a number of at least 0"),
+    ({"optimizer": {"anneal": 1}}, "anneal must be true or false, got 1"),
+    ({"optimizer": {"weights": 1}}, "an optimizer's weights must be text, got 1"),
+    ({"optimizer": {"sha256": "ab"}}, "sha256 names an optimizer's weights, got no weights"),
+    ({"optimizer": {"name": "open", "weights": "multi", "b1": 0.5}}, "with weights takes no b1"),
 ]  # fmt: skip
 
 
@@ -91,3 +96,23 @@ def test_mistakes(fields, message):
     with pytest.raises(LoptrlError, match=message) as caught:
         PPOConfig.from_dict(fields)
     assert "\n" not in str(caught.value)
+
+
+def test_settings_that_came_later_leave_stored_runs_their_names():
+    """The JSON form of an old run has no value_clip, no annealing and no weights."""
+    data = PPOConfig().to_dict()
+    assert "value_clip" not in data
+    assert sorted(data["optimizer"]) == ["b1", "b2", "eps", "learning_rate", "name", "weight_decay"]
+    assert PPOConfig(value_clip=0.2).to_dict()["value_clip"] == 0.2
+
+
+def test_learned_optimizers_are_named_by_their_weights():
+    fields = {"name": "open", "weights": "open/multi", "sha256": "ab" * 32}
+    config = PPOConfig.from_dict({"optimizer": fields})
+    assert config.to_dict()["optimizer"] == fields and config.optimizer.numbers == {}
+    assert PPOConfig.from_dict(config.to_dict()) == config
+    annealed = OptimizerConfig(learning_rate=0.1, b1=0.5, anneal=True)
+    assert annealed.to_dict()["anneal"] is True
+    assert annealed.rule == OptimizerConfig(anneal=True), "numbers compile nothing"
+    rate = OptimizerConfig("optim4rl", 1e-4, weights="optim4rl/ant")
+    assert rate.rule == rate and rate.to_dict()["learning_rate"] == 1e-4

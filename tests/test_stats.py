@@ -325,3 +325,21 @@ def test_bad_input_is_refused_in_one_sentence(call, words):
     with pytest.raises(LoptrlError, match=words) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+def test_task_matrix_keeps_the_runs_that_every_task_has():
+    table = stats.task_matrix({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0]})
+    np.testing.assert_array_equal(table, [[1.0, 4.0], [2.0, 5.0]])
+    with pytest.raises(LoptrlError, match="expected scores of at least one task, got none"):
+        stats.task_matrix({})
+
+
+def test_performance_profile_by_hand():
+    scores = [[0.5, 2.0], [1.5, 2.0]]  # [runs, tasks]
+    share, low, high = stats.performance_profile(
+        scores, [0.0, 1.0, 1.5, 3.0], rng=np.random.default_rng(0)
+    )
+    np.testing.assert_allclose(share, [1.0, 0.75, 0.5, 0.0])
+    # Only the first task's runs differ, so that a resample moves the share at 1 by a quarter.
+    np.testing.assert_allclose(low, [1.0, 0.5, 0.5, 0.0])
+    np.testing.assert_allclose(high, [1.0, 1.0, 0.5, 0.0])

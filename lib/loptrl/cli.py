@@ -1,4 +1,4 @@
-"""The `loptrl` command: compute runs, look at them, execute notebooks, measure speed."""
+"""The `loptrl` command: runs, notebooks, measurements of speed, and trained weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from loptrl.errors import LoptrlError
+from loptrl.weights_cli import WeightsCommands
 
 __all__ = ["main"]
 
@@ -165,7 +166,14 @@ class Bench:
         print(bench.report(self.seconds, brax=self.reference == "brax"))
 
 
-_COMMANDS = {"run": Run, "status": Status, "show": Show, "execute": Execute, "bench": Bench}
+_COMMANDS = {
+    "run": Run,
+    "status": Status,
+    "show": Show,
+    "execute": Execute,
+    "bench": Bench,
+    "weights": WeightsCommands,
+}
 
 
 def _parse(argv: list[str] | None) -> Any:

@@ -15,6 +15,7 @@ __all__ = [
     "RunLocked",
     "Stopped",
     "StoreError",
+    "WeightsError",
 ]
 
 
@@ -42,6 +43,10 @@ class RunLocked(StoreError):
 
 class NotebookError(LoptrlError):
     """A notebook could not be executed with the parameters it was given."""
+
+
+class WeightsError(LoptrlError):
+    """Trained weights are missing, damaged, or not what they should be."""
 
 
 class Stopped(LoptrlError):

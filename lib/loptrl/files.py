@@ -7,11 +7,20 @@ import hashlib
 import itertools
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from loptrl.errors import StoreError
 
-__all__ = ["Staged", "atomic_write", "remove_folder", "sha256", "sync_folder", "write_error"]
+__all__ = [
+    "Staged",
+    "atomic_write",
+    "remove_folder",
+    "sha256",
+    "sync_folder",
+    "write_error",
+    "write_together",
+]
 
 _counter = itertools.count()
 
@@ -51,17 +60,29 @@ def atomic_write(path: Path, data: bytes) -> None:
     Raises:
         StoreError: it could not be written; what was there before is untouched.
     """
-    staged = None
+    write_together({path: data})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files of one folder, none taking its place before all are safely on the disk.
+
+    Raises:
+        StoreError: one could not be written; what was there before is untouched.
+    """
+    staged: list[Staged] = []
+    path = next(iter(contents))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        staged = Staged(path, data)
-        staged.commit()
+        for path, data in contents.items():
+            staged.append(Staged(path, data))
+        for item in staged:
+            item.commit()
         sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
-        if staged is not None:
-            staged.discard()
+        for item in staged:
+            item.discard()
 
 
 def hidden_name(path: Path) -> Path:

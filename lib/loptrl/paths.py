@@ -7,7 +7,15 @@ from pathlib import Path
 
 from loptrl.errors import LoptrlError
 
-__all__ = ["cache_dir", "data_dir", "reference_dir", "repo_root", "results_dir", "weights_dir"]
+__all__ = [
+    "cache_dir",
+    "data_dir",
+    "official_dir",
+    "reference_dir",
+    "repo_root",
+    "results_dir",
+    "weights_dir",
+]
 
 
 def repo_root() -> Path:
@@ -42,6 +50,11 @@ def results_dir() -> Path:
 def weights_dir() -> Path:
     """The optimizers that were meta-trained here."""
     return data_dir() / "weights"
+
+
+def official_dir() -> Path | None:
+    """LOPTRL_WEIGHTS: a folder of other people's weight files, for machines without a network."""
+    return _from_environment("LOPTRL_WEIGHTS")
 
 
 def reference_dir() -> Path:

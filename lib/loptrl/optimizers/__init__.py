@@ -4,8 +4,9 @@ The learned ones are `LearnedOptimizer`s: `open_optimizer("multi")` is the trans
 trained weights, `open_optimizer.init_theta(key)` and `open_optimizer.build(theta)` are its parts.
 """
 
-from loptrl.optimizers.classic import adam, make, rmsprop, with_hyperparameters
+from loptrl.optimizers.classic import adam, annealed, rmsprop, with_hyperparameters
 from loptrl.optimizers.learned import LEARNED, LearnedOptimizer
+from loptrl.optimizers.registry import make
 from loptrl.optimizers.weight_decay import (
     coupled_weight_decay,
     decoupled_weight_decay,
@@ -20,6 +21,7 @@ __all__ = [
     "LEARNED",
     "LearnedOptimizer",
     "adam",
+    "annealed",
     "coupled_weight_decay",
     "decoupled_weight_decay",
     "l2_in_loss",

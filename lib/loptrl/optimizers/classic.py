@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
 from loptrl.errors import LoptrlError
 
-__all__ = ["adam", "make", "rmsprop", "with_hyperparameters"]
+__all__ = ["adam", "annealed", "rmsprop", "with_hyperparameters"]
 
 
 def _adam(
@@ -61,27 +61,30 @@ def rmsprop(
     )
 
 
-_MAKERS = {"adam": adam, "rmsprop": rmsprop}
+def annealed(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """u (1 - t): the step size falls linearly with the extra input `training_fraction` t."""
+    inner = optax.with_extra_args_support(optimizer)
 
+    def update(
+        grads: Any, state: Any, params: Any = None, *, training_fraction: Any = 0.0, **extra: Any
+    ) -> tuple[Any, Any]:
+        extra["training_fraction"] = training_fraction
+        updates, state = inner.update(grads, state, params, **extra)
+        return jax.tree.map(
+            lambda u: (u * (1.0 - training_fraction)).astype(u.dtype), updates
+        ), state
 
-@functools.cache
-def make(name: str) -> optax.GradientTransformationExtraArgs:
-    """The optimizer of that name, with default numbers; `with_hyperparameters` sets a run's own.
-
-    Raises:
-        LoptrlError: the name is not known.
-    """
-    if name not in _MAKERS:
-        raise LoptrlError(f"unknown optimizer {name!r}: expected one of {', '.join(_MAKERS)}")
-    return _MAKERS[name]()
+    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def with_hyperparameters(state: Any, values: Mapping[str, float]) -> Any:
-    """The optimizer state with the given numbers in place of the defaults.
+    """The optimizer state with the given numbers, if any, in place of the defaults.
 
     Raises:
         LoptrlError: the state holds no number of that name.
     """
+    if not values:
+        return state
     unknown = sorted(set(values) - set(state.hyperparams))
     if unknown:
         raise LoptrlError(

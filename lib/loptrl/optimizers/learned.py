@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from loptrl import weights as stored
@@ -41,10 +40,14 @@ class LearnedOptimizer:
     ) -> optax.GradientTransformationExtraArgs:
         """The transformation with trained weights; options as `build` takes them.
 
+        What the weights' card says of options, such as the flags that VeLO's were trained with,
+        holds where no others are given.
+
         Raises:
             LoptrlError: no weights are named, they are not there, or they are of another rule.
         """
-        return self.build(self.theta(name), **options)
+        found = self._load(name)
+        return self.build(_theta(found), **{**found.card.get("options", {}), **options})
 
     def theta(self, name: str | Path | None = None) -> Any:
         """The trained weights of that name or path, as `build` takes them.
@@ -52,18 +55,20 @@ class LearnedOptimizer:
         Raises:
             LoptrlError: as above.
         """
+        return _theta(self._load(name))
+
+    def _load(self, name: str | Path | None) -> stored.Weights:
         name = self.default if name is None else name
         if name is None:
             raise LoptrlError(f"expected the name or the path of weights for {self.family}")
-        found = stored.load(name, family=self.family)
-        if set(found.arrays) == {"vector"}:
-            return open_rule.theta_from_vector(found.arrays["vector"])
-        return _nested(found.arrays)
+        return stored.load(name, family=self.family)
 
 
-def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _theta(found: stored.Weights) -> Any:
+    if set(found.arrays) == {"vector"}:
+        return open_rule.theta_from_vector(found.arrays["vector"])
     tree: dict[str, Any] = {}
-    for path, value in arrays.items():
+    for path, value in found.arrays.items():
         *folders, last = path.split("/")
         node = tree
         for folder in folders:
@@ -81,6 +86,6 @@ LEARNED = {
         ),
         LearnedOptimizer("l2lgd2", optim4rl_rule.init_theta_l2lgd2, optim4rl_rule.build_l2lgd2),
         LearnedOptimizer("open", open_rule.init_theta, open_rule.build, "multi"),
-        LearnedOptimizer("velo", velo_rule.init_theta, velo_rule.build),
+        LearnedOptimizer("velo", velo_rule.init_theta, velo_rule.build, "released"),
     )
 }

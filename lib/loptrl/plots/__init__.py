@@ -10,6 +10,7 @@ from loptrl.plots.axes import Curves
 from loptrl.plots.charts import collapse_chart, final_returns, interval_dots
 from loptrl.plots.curves import diagnostics, learning_curves, regime_relative_curves
 from loptrl.plots.drift import DriftTrace, drift_figure
+from loptrl.plots.profiles import performance_profiles
 
 __all__ = [
     "Curves",
@@ -20,5 +21,6 @@ __all__ = [
     "final_returns",
     "interval_dots",
     "learning_curves",
+    "performance_profiles",
     "regime_relative_curves",
 ]

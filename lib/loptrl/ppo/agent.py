@@ -35,6 +35,7 @@ class HParams(NamedTuple):
     discount: Any
     gae_lambda: Any
     clip_ratio: Any
+    value_clip: Any
     max_grad_norm: Any
     value_coef: Any
     entropy_coef: Any
@@ -43,11 +44,11 @@ class HParams(NamedTuple):
     @classmethod
     def of(cls, config: PPOConfig) -> HParams:
         """The traced numbers of a configuration, as float32 scalars."""
+        bounds = config.clip_ratio, config.value_clip, config.max_grad_norm
         values = (
             config.discount,
             config.gae_lambda,
-            math.inf if config.clip_ratio is None else config.clip_ratio,
-            math.inf if config.max_grad_norm is None else config.max_grad_norm,
+            *(math.inf if bound is None else bound for bound in bounds),
             config.value_coef,
             config.entropy_coef,
             config.num_slices * config.iterations_per_slice,
@@ -68,13 +69,16 @@ class Structure:
     normalize_observations: bool
     normalize_rewards: bool
     bootstrap_truncation: bool
+    clip_values: bool
     eval_envs: int
     iterations_per_slice: int
 
     @classmethod
     def of(cls, config: PPOConfig) -> Structure:
         """The static part of a configuration."""
-        return cls(**{f.name: getattr(config, f.name) for f in dataclasses.fields(cls)})
+        names = [f.name for f in dataclasses.fields(cls) if f.name != "clip_values"]
+        clips = config.value_clip is not None
+        return cls(clip_values=clips, **{name: getattr(config, name) for name in names})
 
 
 class TrainState(NamedTuple):
@@ -256,6 +260,7 @@ class Agent:
             rollout.log_prob,
             (advantage - mean) / (jnp.sqrt(variance) + 1e-8),
             target,
+            rollout.value if self.structure.clip_values else None,
         )
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), batch)
 
@@ -341,6 +346,7 @@ class Agent:
         episodes = jnp.sum(metrics["episodes"])
         out["train_return"] = jnp.sum(metrics["finished_return"]) / episodes
         out["train_episode_length"] = jnp.sum(metrics["finished_length"]) / episodes
+        out["last_return"] = jax.lax.pmean(jnp.mean(state.env.last_return), _AXIS)
         return state, out
 
     def _evaluate(

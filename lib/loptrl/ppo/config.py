@@ -43,36 +43,89 @@ def _number(
     raise LoptrlError(f"{name} must be {kind} {bound}, got {value!r}")
 
 
+def _flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise LoptrlError(f"{name} must be true or false, got {value!r}")
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """An optimizer by name, with the numbers of the hand-designed ones.
+    """An optimizer by name: a hand-designed one with its numbers, or a learned one with weights.
 
     Attributes:
-        name: a name that `loptrl.optimizers.make` knows, such as "adam" or "rmsprop".
-        learning_rate: step size alpha.
+        name: a name that `loptrl.optimizers.make` knows, such as "adam" or "open".
+        learning_rate: step size alpha; None for a learned rule's own, and 3e-4 without weights.
         b1: decay of the first moment (Adam).
         b2: decay of the second moment (Adam), or of the squared gradient (RMSProp).
         eps: added to the root of the second moment.
         weight_decay: decoupled weight decay, as a factor on the learning rate; 0 for none.
+        anneal: alpha falls linearly to 0 over the run.
+        weights: the name of a learned rule's weights; None for a hand-designed one.
+        sha256: of those weights, so that a run is named by the very numbers it used.
     """
 
     name: str = "adam"
-    learning_rate: float = 3e-4
+    learning_rate: float | None = None
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
     weight_decay: float = 0.0
+    anneal: bool = False
+    weights: str | None = None
+    sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str):
-            raise LoptrlError(f"an optimizer's name must be text, got {self.name!r}")
-        _number("learning_rate", self.learning_rate, 0.0, open_low=True)
+        for name in ("name", *(n for n in ("weights", "sha256") if getattr(self, n) is not None)):
+            if not isinstance(getattr(self, name), str):
+                raise LoptrlError(
+                    f"an optimizer's {name} must be text, got {getattr(self, name)!r}"
+                )
+        if self.learning_rate is None and self.weights is None:
+            object.__setattr__(self, "learning_rate", 3e-4)
+        if self.learning_rate is not None:
+            _number("learning_rate", self.learning_rate, 0.0, open_low=True)
         _number("b1", self.b1, 0.0, 1.0)
         _number("b2", self.b2, 0.0, 1.0)
         if self.b1 == 1 or self.b2 == 1:
             raise LoptrlError("b1 and b2 must be below 1, or the moments never move; got 1")
         _number("eps", self.eps, 0.0)
         _number("weight_decay", self.weight_decay, 0.0)
+        _flag("anneal", self.anneal)
+        if self.sha256 is not None and self.weights is None:
+            raise LoptrlError("sha256 names an optimizer's weights, got no weights; name them too")
+        changed = [f.name for f in self._numbers() if getattr(self, f.name) != f.default]
+        if self.weights is not None and changed:
+            raise LoptrlError(
+                f"{self.name} with weights takes no {changed[0]}, got "
+                f"{getattr(self, changed[0])!r}; leave it out"
+            )
+
+    @classmethod
+    def _numbers(cls) -> list[dataclasses.Field]:
+        names = ("b1", "b2", "eps", "weight_decay")
+        return [field for field in dataclasses.fields(cls) if field.name in names]
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The numbers of a hand-designed optimizer that may change without compiling anew."""
+        if self.weights is not None:
+            return {}
+        names = ("learning_rate", *(field.name for field in self._numbers()))
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def rule(self) -> OptimizerConfig:
+        """The same with default numbers: what shapes the compiled update."""
+        names = ["name", "anneal", "weights", "sha256"]
+        names += ["learning_rate"] if self.weights is not None else []
+        return OptimizerConfig(**{name: getattr(self, name) for name in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form: what has an effect, and nothing that would rename runs of earlier editions."""
+        data = {"name": self.name, **self.numbers}
+        optional = ("learning_rate", "weights", "sha256")
+        data |= {n: getattr(self, n) for n in optional if getattr(self, n) is not None}
+        return data | ({"anneal": True} if self.anneal else {})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +133,9 @@ class PPOConfig:
     """One PPO run. Sizes count environments, env steps, epochs or minibatches, as named.
 
     Attributes:
-        world: "ant", "humanoid", or a probe environment's name.
-        backend: Brax's physics pipeline: "spring", "positional" or "generalized".
+        world: a Brax body ("ant", "humanoid"), a MinAtar game ("breakout", ...) or a probe.
+        backend: Brax's physics pipeline: "spring", "positional" or "generalized"; a world that is
+            not a body has none, and names "spring".
         env_steps: length of the run in env steps, rounded up to whole evaluation slices.
         num_envs: environments stepped together.
         rollout_length: env steps per environment and iteration.
@@ -90,6 +144,8 @@ class PPOConfig:
         discount: gamma, per env step.
         gae_lambda: lambda of generalised advantage estimation (Schulman et al. 2016).
         clip_ratio: epsilon of the clipped objective (Schulman et al. 2017, eq. 7); None: no clip.
+        value_clip: how far a value may move from the rollout's before its error stops counting as
+            improved (the larger of the two errors is taken); None: no clip.
         max_grad_norm: bound on the norms of the actor's and of the critic's gradient; None: none.
         value_coef: weight of half the squared value error.
         entropy_coef: weight of the policy's entropy.
@@ -115,6 +171,7 @@ class PPOConfig:
     discount: float = 0.99
     gae_lambda: float = 0.95
     clip_ratio: float | None = 0.2
+    value_clip: float | None = None
     max_grad_norm: float | None = 0.5
     value_coef: float = 0.5
     entropy_coef: float = 0.0
@@ -148,7 +205,7 @@ class PPOConfig:
             )
         _number("discount", self.discount, 0.0, 1.0)
         _number("gae_lambda", self.gae_lambda, 0.0, 1.0)
-        for name in ("clip_ratio", "max_grad_norm"):
+        for name in ("clip_ratio", "value_clip", "max_grad_norm"):
             if getattr(self, name) is not None:
                 _number(name, getattr(self, name), 0.0, open_low=True)
         _number("value_coef", self.value_coef, 0.0)
@@ -165,8 +222,7 @@ class PPOConfig:
             if not isinstance(getattr(self, name), str):
                 raise LoptrlError(f"{name} must be a name, got {getattr(self, name)!r}")
         for name in ("normalize_observations", "normalize_rewards", "bootstrap_truncation"):
-            if not isinstance(getattr(self, name), bool):
-                raise LoptrlError(f"{name} must be true or false, got {getattr(self, name)!r}")
+            _flag(name, getattr(self, name))
         if self.activation not in ("tanh", "relu"):
             raise LoptrlError(f"activation must be 'tanh' or 'relu', got {self.activation!r}")
 
@@ -199,6 +255,9 @@ class PPOConfig:
         """JSON form; `from_dict` reads it back."""
         data = dataclasses.asdict(self)
         data["hidden"] = list(self.hidden)
+        data["optimizer"] = self.optimizer.to_dict()
+        if self.value_clip is None:  # as in runs that were stored before there was one
+            del data["value_clip"]
         return data
 
     @classmethod

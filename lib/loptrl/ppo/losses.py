@@ -11,13 +11,17 @@ __all__ = ["Minibatch", "ppo_loss"]
 
 
 class Minibatch(NamedTuple):
-    """Samples of a rollout: every field has the leading axis `[batch]`."""
+    """Samples of a rollout: every field has the leading axis `[batch]`.
+
+    `value` is the rollout's own estimate, where values are clipped, else None.
+    """
 
     observation: jax.Array
     action: jax.Array
     log_prob: jax.Array
     advantage: jax.Array
     target: jax.Array
+    value: jax.Array | None = None
 
 
 def ppo_loss(
@@ -26,9 +30,12 @@ def ppo_loss(
     """Clipped surrogate + value error - entropy (Schulman et al. 2017, eqs. 7 and 9).
 
     L = -E[min(rho A, clip(rho, 1 - eps, 1 + eps) A)] + c_v E[(V - target)^2]/2 - c_e E[H].
+    With clipped values, (V - target)^2 is the larger of itself and of the same with
+    V_old + clip(V - V_old, -eps_v, eps_v) (as in the PPO of OpenAI baselines).
 
     Returns:
-        The loss, and (metrics, mean absolute activation per hidden unit by layer).
+        The loss, and (metrics, mean absolute activation per unit by layer: hidden layers, the
+        output, and the standard deviation where the policy has one).
     """
     output, actor_layers = actor.apply({"params": params["actor"]}, batch.observation)
     value, critic_layers = critic.apply({"params": params["critic"]}, batch.observation)
@@ -36,7 +43,11 @@ def ppo_loss(
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1.0 - hparams.clip_ratio, 1.0 + hparams.clip_ratio)
     surrogate = jnp.mean(jnp.minimum(ratio * batch.advantage, clipped * batch.advantage))
-    value_error = jnp.mean((value - batch.target) ** 2)
+    squared = (value - batch.target) ** 2
+    if batch.value is not None:
+        moved = jnp.clip(value - batch.value, -hparams.value_clip, hparams.value_clip)
+        squared = jnp.maximum(squared, (batch.value + moved - batch.target) ** 2)
+    value_error = jnp.mean(squared)
     entropy = jnp.mean(policy.entropy(output))
     loss = -surrogate + 0.5 * hparams.value_coef * value_error - hparams.entropy_coef * entropy
     metrics = {
@@ -46,8 +57,10 @@ def ppo_loss(
         "entropy": entropy,
         "value_error": value_error,
     }
+    outputs = output if isinstance(output, tuple) else (output,)
     activity = {
-        "actor": [jnp.mean(jnp.abs(layer), axis=0) for layer in actor_layers],
-        "critic": [jnp.mean(jnp.abs(layer), axis=0) for layer in critic_layers],
+        "actor": [jnp.mean(jnp.abs(x), axis=0) for x in (*actor_layers, outputs[0])],
+        "critic": [jnp.mean(jnp.abs(x), axis=0) for x in (*critic_layers, value[:, None])],
     }
+    activity["actor"] += [jnp.mean(jnp.exp(log_std), keepdims=True) for log_std in outputs[1:]]
     return loss, (metrics, activity)

@@ -101,7 +101,7 @@ class PPOProgram:
 _SUMS = frozenset({"episodes", "finished_return", "finished_length"})
 _NO_UPDATES = dict.fromkeys(
     (
-        "train_return", "train_episode_length", "largest_update", "update_norm",
+        "train_return", "train_episode_length", "last_return", "largest_update", "update_norm",
         "update_norm_max", "grad_norm", "grad_norm_max", "approx_kl", "clip_fraction",
         "entropy", "value_error",
     ),

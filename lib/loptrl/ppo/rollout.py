@@ -21,6 +21,7 @@ class EnvState(NamedTuple):
         world: the vector world's state of each chunk, `[chunks, ...]`.
         observation: raw, `[chunks, n, obs]`.
         episode_return, episode_length: of the episode so far, `[chunks, n]`.
+        last_return: of the last episode that ended, 0 before, `[chunks, n]`.
         discounted: discounted sum of the past rewards, for their normalisation, `[chunks, n]`.
     """
 
@@ -28,6 +29,7 @@ class EnvState(NamedTuple):
     observation: jax.Array
     episode_return: jax.Array
     episode_length: jax.Array
+    last_return: jax.Array
     discounted: jax.Array
 
 
@@ -53,7 +55,7 @@ def start(world: Any, key: jax.Array, chunks: int, n: int, dynamics: Any) -> Env
         lambda k: world.reset(k, n, dynamics), jax.random.split(key, chunks)
     )
     zeros = jnp.zeros((chunks, n))
-    return EnvState(state, observation, zeros, zeros, zeros)
+    return EnvState(state, observation, zeros, zeros, zeros, zeros)
 
 
 def collect(
@@ -93,8 +95,9 @@ def collect(
             discounted = env.discounted * discount + out.reward
             keep = 1.0 - over.astype(jnp.float32)
             after = EnvState(
-                state, out.observation, returns * keep, lengths * keep, discounted * keep
-            )
+                state, out.observation, returns * keep, lengths * keep,
+                jnp.where(over, returns, env.last_return), discounted * keep,
+            )  # fmt: skip
             record = (
                 env.observation, action, log_prob, out.final_observation, out.reward,
                 out.terminated, out.truncated, discounted,

@@ -14,9 +14,11 @@ from loptrl.stats.aggregates import (
     difference_ci,
     iqm,
     mean,
+    performance_profile,
     probability_of_improvement,
     rate_difference_interval,
     stratified_bootstrap_ci,
+    task_matrix,
     wilson_interval,
 )
 from loptrl.stats.collapse import (
@@ -59,11 +61,13 @@ __all__ = [
     "iqm",
     "largest_after_changes",
     "mean",
+    "performance_profile",
     "probability_of_improvement",
     "rate_difference_interval",
     "regime_relative",
     "smooth",
     "stratified_bootstrap_ci",
     "summarise_collapses",
+    "task_matrix",
     "wilson_interval",
 ]

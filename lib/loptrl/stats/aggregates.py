@@ -8,7 +8,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -31,9 +31,11 @@ __all__ = [
     "difference_ci",
     "iqm",
     "mean",
+    "performance_profile",
     "probability_of_improvement",
     "rate_difference_interval",
     "stratified_bootstrap_ci",
+    "task_matrix",
     "wilson_interval",
 ]
 
@@ -244,6 +246,51 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     low = 0.0 if successes == 0 else centre - half
     high = 1.0 if successes == n else centre + half
     return Estimate(p, low, high, int(n))
+
+
+def task_matrix(scores: Mapping[str, ArrayLike]) -> Floats:
+    """Task -> scores [num_runs] as [num_runs, num_tasks], cut to the runs that every task has.
+
+    Raises:
+      LoptrlError: on no task, or on NaN.
+    """
+    if not scores:
+        raise LoptrlError("expected scores of at least one task, got none; compute some runs")
+    columns = [checked(values, f"the scores of {task}", (1,)) for task, values in scores.items()]
+    runs = min(column.size for column in columns)
+    return np.stack([column[:runs] for column in columns], axis=1)
+
+
+def performance_profile(
+    scores: ArrayLike,
+    thresholds: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> tuple[Floats, Floats, Floats]:
+    """Share of runs above each threshold, tau -> mean over tasks of P(score > tau), with a band.
+
+    Args:
+      scores: [num_runs, num_tasks], normalised so that tasks can be pooled.
+      thresholds: [num_thresholds].
+      rng: numpy Generator.
+
+    Returns:
+      The share, and the lower and upper limit of its bootstrap interval, [num_thresholds] each.
+
+    References:
+      Agarwal et al. 2021, section 4.3.
+    """
+    data = _matrix(scores, "scores")
+    taus = checked(thresholds, "thresholds", (1,))
+    draws, _ = _draw(data, generator_checked(rng), resamples_checked(resamples))
+    share = (data[..., None] > taus).mean(axis=(0, 1))
+    low, high = _percentiles(
+        np.stack([(draw[..., None] > taus).mean(axis=(0, 1)) for draw in draws]),
+        level_checked(level),
+    )
+    return share, low, high
 
 
 def rate_difference_interval(

@@ -5,7 +5,7 @@ from loptrl.studies.base import Study
 
 __all__ = ["NAMES", "get"]
 
-NAMES = ("adam_collapse",)
+NAMES = ("adam_collapse", "open_multitask", "brax_ant")
 
 
 def get(name: str) -> Study:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +15,7 @@ from loptrl.plots.drift import mark_changes
 from loptrl.studies.adam_collapse import CONTROL_FRICTIONS, PERIOD, STUDY
 from loptrl.studies.adam_collapse_evidence import CONTROLS, Evidence
 from loptrl.studies.adam_collapse_report import CHANGE
+from loptrl.studies.signed import note, signed
 
 __all__ = [
     "betas_figure",
@@ -37,8 +37,6 @@ DIAGNOSTICS = (
     "clip_fraction",
 )
 _CHANGING = tuple(name for name in STUDY.arms if name not in CONTROLS and name != "stationary")
-_PRINT = 8.5  # points; about 100 letters a line
-_LINE = 0.15  # inches a line of small print
 
 
 def change_figure(evidence: Evidence) -> Figure:
@@ -56,9 +54,9 @@ def relative_figure(evidence: Evidence) -> Figure:
     arms = evidence.present("stationary", "adam", "equal_99", "equal_997")
     problem = evidence.no_relative()
     if problem:
-        return _note(f"Not drawn: {problem}.")
+        return note(f"Not drawn: {problem}.")
     if not arms:
-        return _note("Not drawn: no run of these arms is stored.")
+        return note("Not drawn: no run of these arms is stored.")
     return _learning(evidence, arms, relative=True)
 
 
@@ -67,7 +65,7 @@ def clipping_figure(evidence: Evidence) -> Figure:
     arms = evidence.present("no_ratio_clip", "no_gradient_clip", "no_clip")
     base = evidence.present("adam")
     if not arms:
-        return _note("Not drawn: no run without a clip is stored.")
+        return note("Not drawn: no run without a clip is stored.")
     panels = {
         _label(arm): {_label(one): evidence.returns(one) for one in (*base, arm)} for arm in arms
     }
@@ -78,16 +76,16 @@ def clipping_figure(evidence: Evidence) -> Figure:
         columns=1,
         sharey=True,
     )
-    return _signed(figure, evidence, (*base, *arms))
+    return signed(figure, evidence, (*base, *arms))
 
 
 def dips_figure(evidence: Evidence) -> Figure:
     """Every seed's dips and collapses, arm by arm."""
     arms = evidence.present("stationary", *_CHANGING)
     if not arms:
-        return _note("Not drawn: no run is stored.")
+        return note("Not drawn: no run is stored.")
     reports = {_label(arm): evidence.reports(arm) for arm in arms}
-    return _signed(plots.collapse_chart(reports, looks=_looks()), evidence, arms)
+    return signed(plots.collapse_chart(reports, looks=_looks()), evidence, arms)
 
 
 def diagnostics_figure(evidence: Evidence) -> Figure:
@@ -95,7 +93,7 @@ def diagnostics_figure(evidence: Evidence) -> Figure:
     wanted = ("stationary", "adam", "equal_99", "no_ratio_clip")
     arms = [arm for arm in wanted if evidence.whole(arm).runs]
     if not arms:
-        return _note("Not drawn: no run is stored.")
+        return note("Not drawn: no run is stored.")
     panels = {
         metric: {_label(arm): evidence.metric(arm, metric) for arm in arms}
         for metric in DIAGNOSTICS
@@ -104,7 +102,7 @@ def diagnostics_figure(evidence: Evidence) -> Figure:
     for axes, metric in zip(figure.axes, DIAGNOSTICS, strict=True):
         if metric in ("dormant_fraction_actor", "clip_fraction"):
             axes.set_ylim(bottom=0)
-    return _signed(figure, evidence, arms)
+    return signed(figure, evidence, arms)
 
 
 def _learning(
@@ -117,7 +115,7 @@ def _learning(
     """Curves with the friction of every seed and the strength of the motors beneath."""
     arms = evidence.present(*wanted)
     if not arms:
-        return _note("Not drawn: no run of these arms is stored.")
+        return note("Not drawn: no run of these arms is stored.")
     curve = evidence.relative if relative else evidence.returns
     names = {arm: (words or {}).get(arm, _label(arm)) for arm in arms}
     curves = {names[arm]: curve(arm) for arm in arms}
@@ -145,7 +143,7 @@ def _learning(
         step_axis(panels[-1], end)
         panels[-1].set_xlabel("env steps")
         legend(figure, lines)
-    return _signed(figure, evidence, arms)
+    return signed(figure, evidence, arms)
 
 
 def _friction_rows(axes: Axes, evidence: Evidence, arm: str) -> None:
@@ -192,31 +190,6 @@ def _changes(evidence: Evidence, arms: Iterable[str]) -> np.ndarray:
     """Env steps at which the friction changes, for figures of an arm that drifts."""
     drifting = [arm for arm in arms if arm in _CHANGING]
     return np.arange(PERIOD, evidence.length(drifting[0]), PERIOD) if drifting else np.empty(0)
-
-
-def _signed(figure: Figure, evidence: Evidence, arms: Sequence[str]) -> Figure:
-    """The figure with its provenance in small print beneath."""
-    runs = [run for arm in arms for run in evidence.runs.of(arm)]
-    text = style.provenance(
-        keys=[run.spec.key for run in runs],
-        seeds=[evidence.seeds(arm) for arm in arms],
-        env_steps=evidence.planned_length(arms[0]),
-        budget=evidence.budget,
-        device=" and ".join(sorted({run.manifest["device"] for run in runs})),
-        command=evidence.command(*arms),
-    )
-    lines = textwrap.wrap(text, 98, break_long_words=False, break_on_hyphens=False)
-    figure.set_figheight(figure.get_figheight() + _LINE * len(lines))
-    figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=_PRINT, color=style.GREY)
-    return figure
-
-
-def _note(text: str) -> Figure:
-    """Words in the place of a figure that cannot be drawn."""
-    with style.context():
-        figure = style.new_figure(1.2)
-        figure.text(0.02, 0.5, textwrap.fill(text, 62), va="center", color=style.GREY)
-    return figure
 
 
 def _label(arm: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from loptrl import stats, status_page, verdicts
 from loptrl.stats import Estimate
 from loptrl.studies.adam_collapse import PERIOD, STUDY
 from loptrl.studies.adam_collapse_evidence import CONTROLS, WINDOW, Evidence, load
+from loptrl.studies.words import estimate, interval, listed, paragraphs, plural
 from loptrl.style import format_steps
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
@@ -71,13 +71,13 @@ def _too_few(
     evidence: Evidence, claim: str, *arms: str, least: int = MINIMUM_SEEDS
 ) -> Verdict | None:
     lacking = [
-        f"{evidence.seeds(arm) or 'no'} {_plural('seed', evidence.seeds(arm))} of {_name(arm)}"
+        f"{evidence.seeds(arm) or 'no'} {plural('seed', evidence.seeds(arm))} of {_name(arm)}"
         for arm in arms
         if evidence.seeds(arm) < least
     ]
     if not lacking:
         return None
-    reason = f"Too few runs: {_listed(lacking)} stored, at least {least} needed."
+    reason = f"Too few runs: {listed(lacking)} stored, at least {least} needed."
     return Verdict(claim, "undecided", reason)
 
 
@@ -156,7 +156,7 @@ def headline(evidence: Evidence) -> str:
         seeds, left = len(reports), sum(r.left_a_dip for r in reports)
         collapsed = sum(r.collapsed for r in reports)
         answer = (
-            f"**Of {seeds} {_plural('seed', seeds)} of PPO with default Adam on the changing Ant, "
+            f"**Of {seeds} {plural('seed', seeds)} of PPO with default Adam on the changing Ant, "
             f"{collapsed or 'none'} {'collapses' if collapsed < 2 else 'collapse'} for good, and "
             f"{left or 'none'} {'dips and leaves the dip' if left < 2 else 'dip and leave the dip'}"
         )
@@ -187,7 +187,7 @@ def on_change(evidence: Evidence) -> str:
     if passed:
         lines[0] += f" On the stationary Ant {passed}."
     lines.append(_early_dips(evidence))
-    return _paragraphs([*lines, *_decided(evidence, "C1", "C2")])
+    return paragraphs([*lines, *_decided(evidence, "C1", "C2")])
 
 
 def on_betas(evidence: Evidence) -> str:
@@ -200,13 +200,13 @@ def on_betas(evidence: Evidence) -> str:
             largest = stats.largest_after_changes(
                 *evidence.update_norms(arm), changes, window=WINDOW
             )
-            norms.append(f"{_estimate(largest, stats.mean)} ({_name(arm)})")
+            norms.append(f"{estimate(largest, stats.mean)} ({_name(arm)})")
         if norms:
             lines.append(
                 f"Largest update norm within {format_steps(WINDOW)} env steps of a change of "
                 f"friction, mean over {changes.size} changes: {'; '.join(norms)}."
             )
-    return _paragraphs([*lines, *_decided(evidence, "C4")])
+    return paragraphs([*lines, *_decided(evidence, "C4")])
 
 
 def on_clipping(evidence: Evidence) -> str:
@@ -222,8 +222,8 @@ def on_clipping(evidence: Evidence) -> str:
         f"{evidence.diverged(arm)} of {_name(arm)}" for arm in CLIPPING if evidence.diverged(arm)
     ]
     if diverged:
-        lines.append(f"Runs that diverged to NaN: {_listed(diverged)}.")
-    return _paragraphs([*lines, *_decided(evidence, "C3")])
+        lines.append(f"Runs that diverged to NaN: {listed(diverged)}.")
+    return paragraphs([*lines, *_decided(evidence, "C3")])
 
 
 def overview(evidence: Evidence) -> str:
@@ -278,7 +278,7 @@ def overview(evidence: Evidence) -> str:
             f"Missing runs: {'; '.join(names)}. They are neither drawn nor guessed; "
             f"`{evidence.command()}` computes them."
         )
-    return _paragraphs(parts)
+    return paragraphs(parts)
 
 
 def _decided(evidence: Evidence, *wanted: str) -> list[str]:
@@ -304,11 +304,11 @@ def _finals(evidence: Evidence, arms: Sequence[str], words: Mapping[str, str] | 
     parts = []
     for arm in evidence.present(*arms):
         seeds = evidence.seeds(arm)
-        number = _estimate(stats.final(*evidence.returns(arm)), stats.iqm)
-        parts.append(f"{names[arm]} {number}, {seeds} {_plural('seed', seeds)}")
+        number = estimate(stats.final(*evidence.returns(arm)), stats.iqm)
+        parts.append(f"{names[arm]} {number}, {seeds} {plural('seed', seeds)}")
     absent = [names[arm] for arm in arms if not evidence.has(arm)]
     words = [f"Final return: {'; '.join(parts)}."] if parts else []
-    words += [f"No run is stored of {_listed(absent)}."] if absent else []
+    words += [f"No run is stored of {listed(absent)}."] if absent else []
     return " ".join(words)
 
 
@@ -336,30 +336,20 @@ def _early_dips(evidence: Evidence) -> str:
     if not dips:
         return "No seed dips on the changing Ant."
     return (
-        f"On the changing Ant {early} of {len(dips)} {_plural('dip', len(dips))} "
+        f"On the changing Ant {early} of {len(dips)} {plural('dip', len(dips))} "
         f"{'begins' if early == 1 else 'begin'} before the first change of friction, and "
-        f"{left} of {len(reports)} {_plural('seed', len(reports))} "
+        f"{left} of {len(reports)} {plural('seed', len(reports))} "
         f"{'leaves' if left == 1 else 'leave'} a dip that begins after it."
     )
 
 
 def _final(evidence: Evidence, arm: str) -> Estimate:
-    values = stats.final(*evidence.returns(arm))
-    return stats.stratified_bootstrap_ci(values, stats.iqm, rng=_rng())
+    return interval(stats.final(*evidence.returns(arm)))
 
 
 def _difference(evidence: Evidence, first: str, second: str) -> Estimate:
     x, y = (stats.final(*evidence.returns(arm)) for arm in (first, second))
     return stats.difference_ci(x, y, stats.iqm, rng=_rng())
-
-
-def _estimate(values: Sequence[float] | np.ndarray, statistic: stats.Statistic) -> str:
-    """A number with its interval; one seed has none."""
-    estimate = stats.stratified_bootstrap_ci(values, statistic, rng=_rng())
-    if estimate.n == 1:
-        estimate = dataclasses.replace(estimate, low=estimate.value, high=estimate.value)
-        return str(estimate).partition(" [")[0]
-    return str(estimate)
 
 
 def _name(arm: str) -> str:
@@ -368,15 +358,3 @@ def _name(arm: str) -> str:
 
 def _betas(arm: str) -> str:
     return STUDY.arms[arm].label.partition("both ")[2]
-
-
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word}s"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _paragraphs(parts: Iterable[str]) -> str:
-    return "\n\n".join(part for part in parts if part)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from loptrl import drive
+from loptrl import drive, weights
 from loptrl.envs.drift import Drift
-from loptrl.errors import LoptrlError
+from loptrl.errors import LoptrlError, MissingRun, WeightsError
 from loptrl.ppo.config import PPOConfig
 from loptrl.runs import Results, RunSpec, Store
 
@@ -70,19 +71,21 @@ class Study:
 
         Args:
             budget: "smoke", "laptop" or "paper".
-            arms: names; None for all.
+            arms: names; None for all but those whose weights nobody here knows.
             seeds: seeds of every arm; None for the budget's own numbers.
             **settings: fields of `PPOConfig` that replace the arms' own (such as `env_steps`).
 
         Raises:
             LoptrlError: an unknown budget, arm or setting, or a value out of its range.
+            WeightsError: an arm is named whose weights are not known here.
         """
         chosen = self._budget(budget)
         if seeds is not None and (isinstance(seeds, bool) or seeds != int(seeds) or seeds < 1):
             raise LoptrlError(f"seeds must be a whole number of at least 1, got {seeds!r}")
         specs: list[RunSpec] = []
         owners: dict[str, str] = {}
-        for arm in [self.arm(name) for name in (self.arms if arms is None else arms)]:
+        names = [n for n in self.arms if self.weights_of(n) != "unknown"] if arms is None else arms
+        for arm in [self.arm(name) for name in names]:
             config = self.config(arm.name, budget, **settings).to_dict()
             for seed in range(int(seeds or arm.seeds.get(budget, chosen.seeds))):
                 spec = RunSpec(self.name, arm.name, budget, self.version, seed, config)
@@ -99,9 +102,13 @@ class Study:
         """The configuration of one arm: base, then budget, then arm, then `settings`."""
         chosen, one = self._budget(budget), self.arm(arm)
         length = {"env_steps": one.env_steps.get(budget, chosen.env_steps)}
-        config = PPOConfig.from_dict(
-            {**self.base, **chosen.settings, **length, **one.settings, **settings}
-        )
+        merged = {**self.base, **chosen.settings, **length, **one.settings, **settings}
+        config = PPOConfig.from_dict(merged)
+        rule = config.optimizer
+        if rule.weights is not None and rule.sha256 is None:
+            found = weights.digest(rule.weights, rule.name)
+            rule = dataclasses.replace(rule, sha256=found)
+            config = dataclasses.replace(config, optimizer=rule)
         Drift.from_dict(config.drift)  # refused here, before anything is made
         return config
 
@@ -117,10 +124,19 @@ class Study:
         progress: Any = "auto",
         **settings: Any,
     ) -> Results:
-        """Read the stored runs and compute the missing ones (see `loptrl.drive.load_or_run`)."""
+        """Read the stored runs and compute the missing ones (see `loptrl.drive.load_or_run`).
+
+        Unless arms are named, those whose weights are not here are left out where they are not
+        stored already.
+        """
         arms = None if arms is None else list(arms)
+        store = Store() if store is None else store
+        specs = self.specs(budget, arms, seeds, **settings)
+        if arms is None and compute != "never":
+            absent = {name for name in self.arms if self.weights_of(name) == "absent"}
+            specs = [s for s in specs if s.arm not in absent or store.state(s) == "done"]
         return drive.load_or_run(
-            self.specs(budget, arms, seeds, **settings),
+            specs,
             _make_program,
             compute=compute,
             store=store,
@@ -133,14 +149,22 @@ class Study:
         self,
         budget: str = "laptop",
         arms: Iterable[str] | None = None,
+        seeds: int | None = None,
         *,
         store: Store | None = None,
+        **settings: Any,
     ) -> Results:
-        """The runs of a budget that the store has; those it lacks are left out, never drawn."""
+        """The runs that the store has of those asked for; the others are left out, never drawn.
+
+        Raises:
+            DamagedRun: a stored run is damaged.
+        """
         store = Store() if store is None else store
-        return Results(
-            [store.read(s) for s in self.specs(budget, arms) if store.state(s) == "done"]
-        )
+        found = []
+        for spec in self.specs(budget, arms, seeds, **settings):
+            with contextlib.suppress(MissingRun):
+                found.append(store.read(spec))
+        return Results(found)
 
     def command(
         self,
@@ -163,6 +187,19 @@ class Study:
                 f"unknown arm {name!r} of {self.name}: expected one of {', '.join(self.arms)}"
             )
         return self.arms[name]
+
+    def weights_of(self, name: str) -> str:
+        """Whether an arm can be run: "none" needed, "here", "absent" (known), or "unknown"."""
+        rule = self.arm(name).settings.get("optimizer", {})
+        if "weights" not in rule:
+            return "none"
+        if weights.available(rule["weights"], rule["name"]):
+            return "here"
+        try:
+            weights.digest(rule["weights"], rule["name"])
+        except WeightsError:
+            return "unknown"
+        return "absent"
 
     def looks(self) -> dict[str, str]:
         """Arm names to keys of `loptrl.style`."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
-from loptrl import devices
-from loptrl.ppo.config import PPOConfig
+from loptrl import devices, weights
+from loptrl.errors import LoptrlError
+from loptrl.ppo.config import OptimizerConfig, PPOConfig
 from loptrl.specs import RunSpec, plain
 
 __all__ = ["make_program", "make_world"]
@@ -22,25 +22,44 @@ def make_program(spec: RunSpec) -> Any:
     from loptrl.ppo.program import PPOProgram
 
     config = PPOConfig.from_dict(plain(spec.config))
-    agent = _agent(Structure.of(config), config.world, config.backend, config.optimizer.name)
+    rule = config.optimizer.rule
+    # Only a learned rule may need its horizon: the others share one agent over all lengths.
+    horizon = None if rule.weights is None else config.num_updates
+    agent = _agent(Structure.of(config), config.world, config.backend, rule, horizon)
     drift = Drift.from_dict(config.drift, seed=spec.seed)
-    numbers = dataclasses.asdict(config.optimizer)
-    del numbers["name"]
     return PPOProgram(
         config,
         spec.seed,
         agent,
         lambda env_steps: drift.table(env_steps, agent.world.world.num_actuators),
-        lambda state: optimizers.with_hyperparameters(state, numbers),
+        lambda state: optimizers.with_hyperparameters(state, config.optimizer.numbers),
     )
 
 
 @functools.lru_cache(maxsize=4)
-def _agent(structure: Any, world: str, backend: str, optimizer: str) -> Any:
+def _agent(
+    structure: Any, world: str, backend: str, rule: OptimizerConfig, num_updates: int | None
+) -> Any:
     from loptrl import optimizers
     from loptrl.ppo.agent import Agent
 
-    return Agent(structure, make_world(world, backend), optimizers.make(optimizer))
+    alpha = None
+    if rule.weights is not None:
+        alpha = rule.learning_rate
+        found = weights.digest(rule.weights, family=rule.name)
+        if found != rule.sha256:
+            raise LoptrlError(
+                f"expected the weights {rule.weights} with sha256 {rule.sha256}, got {found}; "
+                "the run was planned with other weights of that name"
+            )
+    optimizer = optimizers.make(
+        rule.name,
+        weights=rule.weights,
+        learning_rate=alpha,
+        anneal=rule.anneal,
+        num_updates=num_updates,
+    )
+    return Agent(structure, make_world(world, backend), optimizer)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,8 +1,4 @@
-"""Verdicts on the source's claims, decided by code from stored curves.
-
-Each function is one row of the table of claims, fixed before the runs. A verdict is *supported*,
-*contradicted* or *undecided*: the intervals do not settle it, or the runs are too few. Fewer than
-three seeds in an arm decide nothing where a bootstrap interval is asked for.
+"""C1 to C4: what Adam does on a changing task.
 
 Reading of the rows, also fixed before the runs:
   - a return is aggregated over seeds by its IQM, a dip depth or an update norm by its mean;
@@ -18,72 +14,16 @@ runs already filled (`stats.fill_diverged`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from loptrl import stats
-from loptrl.errors import LoptrlError
 from loptrl.stats import Estimate, RunReport
+from loptrl.verdicts.base import Verdict, limits, sign, too_few
 
-__all__ = ["MINIMUM_SEEDS", "SMALL_HALF_WIDTH", "Status", "Verdict", "c1", "c2", "c3", "c4"]
+__all__ = ["SMALL_HALF_WIDTH", "c1", "c2", "c3", "c4"]
 
-Status = Literal["supported", "contradicted", "undecided"]
-
-MINIMUM_SEEDS = 3
 SMALL_HALF_WIDTH = 0.15
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The outcome of one claim.
-
-    Attributes:
-      claim: its id, such as "C1".
-      status: "supported", "contradicted" or "undecided".
-      reason: one sentence with the numbers that decided.
-      estimates: name -> Estimate, everything the decision looked at.
-    """
-
-    claim: str
-    status: Status
-    reason: str
-    estimates: Mapping[str, Estimate] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.status not in ("supported", "contradicted", "undecided"):
-            raise LoptrlError(
-                f"expected status 'supported', 'contradicted' or 'undecided', got {self.status!r}"
-            )
-
-    def __str__(self) -> str:
-        numbers = "; ".join(f"{name} {e} (n = {e.n})" for name, e in self.estimates.items())
-        return f"{self.claim} {self.status}: {self.reason}" + (f" [{numbers}]" if numbers else "")
-
-
-def _too_few(claim: str, estimates: Mapping[str, Estimate], **arms: ArrayLike) -> Verdict | None:
-    """An undecided verdict when an arm has fewer than three seeds, else None."""
-    for name, values in arms.items():
-        seeds = np.atleast_2d(values).shape[0]
-        if seeds < MINIMUM_SEEDS:
-            reason = (
-                f"{seeds} seeds of the {name.replace('_', ' ')} arm are too few, "
-                f"at least {MINIMUM_SEEDS} are needed."
-            )
-            return Verdict(claim, "undecided", reason, estimates)
-    return None
-
-
-def _sign(estimate: Estimate) -> int:
-    """1 when the interval lies above 0, -1 when below, 0 when it touches 0."""
-    return 1 if estimate.low > 0 else -1 if estimate.high < 0 else 0
-
-
-def _limits(estimate: Estimate) -> str:
-    return f"[{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
 def _is(names: list[str]) -> str:
@@ -114,7 +54,7 @@ def c1(env_steps: ArrayLike, changing: ArrayLike, *, random_return: float) -> Ve
         "seeds that leave a dip": stats.wilson_interval(recovered, seeds),
     }
     collapsed = sum(r.collapsed for r in reports)
-    counted = f"{collapsed} of {seeds} seeds collapse (Wilson {_limits(rate)})"
+    counted = f"{collapsed} of {seeds} seeds collapse (Wilson {limits(rate)})"
     if rate.low > 0.5:
         return Verdict("C1", "contradicted", f"{counted}: more than half do.", estimates)
     if rate.high < 0.5 and recovered:
@@ -157,7 +97,7 @@ def c2(
     returns = difference(stationary, changing)
     relative = difference(stationary_relative, changing_relative)
     estimates = {"difference in final return": returns, "relative to the controls": relative}
-    few = _too_few(
+    few = too_few(
         "C2",
         estimates,
         stationary=stationary,
@@ -167,7 +107,7 @@ def c2(
     )
     if few:
         return few
-    signs = (_sign(returns), _sign(relative))
+    signs = (sign(returns), sign(relative))
     numbers = f"stationary minus changing: {returns}, relative to the regime controls {relative}"
     if min(signs) > 0:
         return Verdict("C2", "supported", f"Both differences lie above 0 ({numbers}).", estimates)
@@ -218,7 +158,7 @@ def c3(
         "difference in mean dip depth": depth,
         "difference in deepest drawdown (not decisive)": drawdown,
     }
-    few = _too_few("C3", estimates, with_clip=with_clip, without_clip=without_clip)
+    few = too_few("C3", estimates, with_clip=with_clip, without_clip=without_clip)
     if few:
         return few
     # A statement about the rates holds only where both intervals make it.
@@ -226,10 +166,10 @@ def c3(
 
     def settled(estimate: Estimate) -> bool:
         small = estimate.includes_zero and estimate.half_width < SMALL_HALF_WIDTH
-        return small or _sign(estimate) < 0
+        return small or sign(estimate) < 0
 
     numbers = f"without minus with the clip: collapse rate {hull}, mean dip depth {depth}"
-    above = [n for n, e in (("collapse rate", hull), ("dip depth", depth)) if _sign(e) > 0]
+    above = [n for n, e in (("collapse rate", hull), ("dip depth", depth)) if sign(e) > 0]
     if above:
         reason = f"The {' and the '.join(above)} without the clip {_is(above)} higher ({numbers})."
         return Verdict("C3", "supported", reason, estimates)
@@ -239,7 +179,7 @@ def c3(
     reason = f"The intervals leave room for a difference ({numbers})."
     if settled(rate) and settled(depth):
         reason = (
-            f"Too few seeds: {numbers}; the bootstrap alone, {_limits(rate)} for the rate, "
+            f"Too few seeds: {numbers}; the bootstrap alone, {limits(rate)} for the rate, "
             "would call it contradicted, but has no width to tell few seeds from many."
         )
     return Verdict("C3", "undecided", reason, estimates)
@@ -288,7 +228,7 @@ def c4(
         norms(equal_betas_update_norm), norms(default_update_norm), stats.mean, rng=rng
     )
     estimates = {"difference in mean dip depth": depth, "difference in largest update norm": norm}
-    few = _too_few(
+    few = too_few(
         "C4",
         estimates,
         default=default,
@@ -298,7 +238,7 @@ def c4(
     )
     if few:
         return few
-    signs = (_sign(depth), _sign(norm))
+    signs = (sign(depth), sign(norm))
     numbers = f"equal minus default: mean dip depth {depth}, largest update norm {norm}"
     if min(signs) < 0 < max(signs):
         return Verdict("C4", "undecided", f"The two measures disagree ({numbers}).", estimates)

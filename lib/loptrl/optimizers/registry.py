@@ -1,0 +1,59 @@
+"""All optimizers of the package by name."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import optax
+
+from loptrl.errors import LoptrlError
+from loptrl.optimizers.classic import adam, annealed, rmsprop
+from loptrl.optimizers.learned import LEARNED
+
+__all__ = ["make"]
+
+_CLASSIC = {"adam": adam, "rmsprop": rmsprop}
+
+
+def make(
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    learning_rate: float | None = None,
+    anneal: bool = False,
+    num_updates: int | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """The optimizer of that name.
+
+    Args:
+        name: "adam" or "rmsprop", with default numbers (`with_hyperparameters` sets a run's own),
+            or a learned rule of `LEARNED`.
+        weights: name or path of a learned rule's weights.
+        learning_rate: alpha of a learned rule that has one (Optim4RL and its relatives).
+        anneal: alpha falls linearly to 0 with the extra input `training_fraction`.
+        num_updates: planned length of the training, for a rule that needs it in advance (VeLO).
+
+    Raises:
+        LoptrlError: the name is not known, the weights are not here, or an argument has no effect.
+    """
+    if name in _CLASSIC:
+        if weights is not None or learning_rate is not None:
+            raise LoptrlError(
+                f"expected {name} without weights, its numbers set by with_hyperparameters, got "
+                f"weights={weights!r} and learning_rate={learning_rate!r}; leave both out"
+            )
+        optimizer = _CLASSIC[name]()
+    elif name in LEARNED:
+        rule = LEARNED[name]
+        takes = inspect.signature(rule.build).parameters
+        options: dict[str, Any] = {} if learning_rate is None else {"learning_rate": learning_rate}
+        if options and "learning_rate" not in takes:
+            raise LoptrlError(f"{name} has no learning rate, got {learning_rate}; leave it out")
+        options |= {"num_steps": num_updates} if "num_steps" in takes else {}
+        optimizer = rule(weights, **options)
+    else:
+        known = ", ".join((*_CLASSIC, *LEARNED))
+        raise LoptrlError(f"unknown optimizer {name!r}: expected one of {known}")
+    return annealed(optimizer) if anneal else optimizer

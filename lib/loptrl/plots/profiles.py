@@ -1,0 +1,56 @@
+"""Performance profiles: how many runs score above each level."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from loptrl import stats, style
+from loptrl.plots.axes import legend, look_of, not_empty, number_axis
+
+__all__ = ["performance_profiles"]
+
+
+def performance_profiles(
+    scores: Mapping[str, ArrayLike],
+    *,
+    looks: Mapping[str, str] | None = None,
+    xlabel: str = "score",
+    highest: float = 2.0,
+    points: int = 101,
+    rng: np.random.Generator | None = None,
+) -> Figure:
+    """Share of runs above a score, pooled over tasks, with its 95 % interval.
+
+    Args:
+      scores: name -> normalised scores [num_runs, num_tasks].
+      looks: name -> style key.
+      xlabel: what a score is.
+      highest: right end of the axis, which starts at 0.
+      points: thresholds at which the share is computed.
+      rng: for the bootstrap; a fixed seed when left out.
+    """
+    not_empty(scores, "scores")
+    rng = np.random.default_rng(0) if rng is None else rng
+    taus = np.linspace(0.0, highest, points)
+    with style.context():
+        figure = style.new_figure("normal")
+        axes = figure.subplots()
+        lines = []
+        for name, values in scores.items():
+            arm = look_of(name, looks)
+            share, low, high = stats.performance_profile(values, taus, rng=rng)
+            axes.fill_between(taus, low, high, color=arm.color, alpha=0.2, lw=0, label="_band")
+            (line,) = axes.plot(taus, share, color=arm.color, ls=arm.linestyle, label=arm.label)
+            lines.append(line)
+        axes.set_xlim(0, highest)
+        axes.set_ylim(0, 1.02)
+        number_axis(axes.xaxis)
+        number_axis(axes.yaxis)
+        axes.set_title("share of runs above the score")
+        axes.set_xlabel(xlabel)
+        legend(figure, lines)
+    return figure

@@ -1,0 +1,173 @@
+"""The stored runs of studies 4 and 5: optimizers on several tasks, and what others published."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from loptrl import stats
+from loptrl.errors import LoptrlError
+from loptrl.paths import reference_dir
+from loptrl.runs import Store
+from loptrl.studies.base import Study
+from loptrl.studies.evidence import Compute, Curve, StudyEvidence, gather
+
+__all__ = ["ComparisonEvidence", "load"]
+
+_RETURN = "last_return"
+# How the OPEN authors measure: episodes of training, the policy's actions sampled.
+_PUBLISHED_NAMES = {"space_invaders": "spaceinvaders"}
+_PUBLISHED_OPTIMIZERS = {"adam": "adam", "rmsprop": "rmsprop", "open_multi": "open_pretrained"}
+
+
+def load(
+    study: Study,
+    tasks: Mapping[str, str],
+    optimizers: Mapping[str, str],
+    arm_name: Callable[[str, str], str],
+    *,
+    only: str = "all",
+    budget: str = "laptop",
+    env_steps: int = 0,
+    seeds: int = 0,
+    compute: Compute = "auto",
+    store: Store | None = None,
+    progress: Any = "auto",
+) -> ComparisonEvidence:
+    """The runs of a comparison at a budget, and what of them is missing.
+
+    Args:
+        study: its arms are `arm_name(task, optimizer)`.
+        tasks: worlds, with their names in words.
+        optimizers: keys of their looks, in words.
+        arm_name: the arm of an optimizer on a task.
+        only: one task, or "all".
+        budget: "smoke", "laptop" or "paper".
+        env_steps: length of every run; 0 for the budget's own.
+        seeds: seeds of every arm; 0 for the budget's own.
+        compute: see `evidence.gather`.
+        store: default the committed results.
+        progress: see `loptrl.progress.Progress`.
+
+    Raises:
+        LoptrlError: an unknown task or budget, or a value out of its range.
+        DamagedRun: a stored run is damaged and nothing may be trained.
+        Stopped: training was stopped; the same call goes on.
+    """
+    if only != "all" and only not in tasks:
+        raise LoptrlError(f"expected all or one of {', '.join(tasks)}, got {only!r}")
+    chosen = {task: words for task, words in tasks.items() if only in ("all", task)}
+    settings: dict[str, Any] = {"env_steps": int(env_steps)} if env_steps else {}
+    asked, runs = gather(
+        study,
+        [([arm_name(task, one) for task in chosen for one in optimizers], seeds or None)],
+        budget,
+        settings,
+        compute,
+        committed=(budget, env_steps, seeds) == ("laptop", 0, 0),
+        store=store,
+        progress=progress,
+    )
+    return ComparisonEvidence(
+        study, budget, settings, seeds or None, asked, runs, chosen, optimizers, arm_name
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ComparisonEvidence(StudyEvidence):
+    """Runs of several optimizers on several tasks.
+
+    Attributes:
+        tasks: worlds, with their names in words.
+        optimizers: keys of their looks, in words.
+        arm_name: the arm of an optimizer on a task.
+    """
+
+    tasks: Mapping[str, str]
+    optimizers: Mapping[str, str]
+    arm_name: Callable[[str, str], str]
+
+    def arms(self, task: str) -> dict[str, str]:
+        """Optimizer -> arm, of those with a stored run on a task."""
+        arms = {one: self.arm_name(task, one) for one in self.optimizers}
+        return {one: arm for one, arm in arms.items() if self.seeds(arm)}
+
+    def training_returns(self, arm: str) -> Curve:
+        """Returns of training episodes, actions sampled: env steps [rows], [num_seeds, rows].
+
+        Each is the mean over environments of the last episode that ended, as the OPEN authors
+        measure. After a divergence a run counts as the random policy.
+        """
+        values = self.rows(arm, _RETURN)[:, 1:]  # the first row precedes every episode
+        return self.grid(arm)[1:], stats.fill_diverged(values, self.random_return_on(arm))
+
+    @functools.cached_property
+    def scores(self) -> dict[str, dict[str, np.ndarray]]:
+        """Optimizer -> task -> final training returns [num_seeds]; only what is stored."""
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for task in self.tasks:
+            for optimizer, arm in self.arms(task).items():
+                final = stats.final(*self.training_returns(arm))
+                found.setdefault(optimizer, {})[task] = final
+        return found
+
+    def complete(self) -> dict[str, dict[str, np.ndarray]]:
+        """`scores` of the optimizers that have runs on every task."""
+        return {name: own for name, own in self.scores.items() if len(own) == len(self.tasks)}
+
+    def normalised(self) -> dict[str, np.ndarray]:
+        """Optimizer -> scores over Adam's mean on each task, [num_runs, num_tasks].
+
+        Of the optimizers with runs on every task; each is cut to the seeds that every task has.
+        """
+        scores = self.complete()
+        if "adam" not in scores:
+            return {}
+        level = [np.mean(scores["adam"][task]) for task in self.tasks]
+        return {name: stats.task_matrix(own) / level for name, own in scores.items()}
+
+    def without_weights(self) -> list[str]:
+        """Optimizers of which no run is stored since their weights are not here."""
+        return [
+            optimizer
+            for optimizer in self.optimizers
+            if optimizer not in self.scores
+            and any(
+                self.study.weights_of(self.arm_name(task, optimizer)) in ("absent", "unknown")
+                for task in self.tasks
+            )
+        ]
+
+    def published_normaliser(self, task: str) -> float | None:
+        """Adam's return that the OPEN authors normalise by, or None where they give none."""
+        table = _reference("open_adam_returns.csv")
+        rows = table[table["environment"] == _PUBLISHED_NAMES.get(task, task)]
+        return None if rows.empty else float(rows["return"].iloc[0])
+
+    def source_curve(self, task: str, optimizer: str) -> Curve | None:
+        """The source report's mean return over its seeds: env steps, values; None without one."""
+        name = _PUBLISHED_OPTIMIZERS.get(optimizer)
+        table = _reference("source_report_curves.csv")
+        rows = table[
+            (table["environment"] == _PUBLISHED_NAMES.get(task, task))
+            & (table["optimizer"] == name)
+        ]
+        if rows.empty:
+            return None
+        return rows["env_steps"].to_numpy(), rows["mean_return"].to_numpy()
+
+
+@functools.cache
+def _reference(name: str) -> pd.DataFrame:
+    path = reference_dir() / name
+    try:
+        return pd.read_csv(path, comment="#")
+    except (OSError, ValueError) as error:
+        raise LoptrlError(
+            f"expected published numbers in {path}, got {error}; restore the file"
+        ) from error

@@ -1,0 +1,196 @@
+"""Studies 4 and 5 in words: verdicts on C9 to C12, tables, and what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from loptrl import stats, status_page, verdicts
+from loptrl.studies import brax_ant, open_multitask
+from loptrl.studies.comparison_evidence import ComparisonEvidence
+from loptrl.studies.comparison_evidence import load as load_comparison
+from loptrl.studies.evidence import Compute
+from loptrl.studies.words import estimate, listed, paragraphs, plural
+from loptrl.verdicts import Verdict
+
+__all__ = [
+    "decided",
+    "finals_table",
+    "headline",
+    "load_bodies",
+    "load_games",
+    "missing",
+    "published_table",
+    "verdicts_of",
+]
+
+_C11 = ("adam", "open", "open_multi")
+_SAID = {
+    "C9": "The report: OPEN beats all baselines on the discrete games.",
+    "C10": "The report: OPEN is the only learned optimizer above Adam on the average.",
+    "C11": "The report: on Ant OPEN is at most level with Adam, and fails out of distribution.",
+    "C12": "The report: VeLO performs poorly in reinforcement learning.",
+}
+
+
+def load_games(
+    games: str = "all",
+    budget: str = "laptop",
+    env_steps: int = 0,
+    seeds: int = 0,
+    compute: Compute = "auto",
+) -> ComparisonEvidence:
+    """The runs of study 4 (see `comparison_evidence.load`)."""
+    return load_comparison(
+        open_multitask.STUDY,
+        open_multitask.GAMES,
+        open_multitask.OPTIMIZERS,
+        open_multitask.arm_name,
+        only=games,
+        budget=budget,
+        env_steps=env_steps,
+        seeds=seeds,
+        compute=compute,
+    )
+
+
+def load_bodies(
+    bodies: str = "all",
+    budget: str = "laptop",
+    env_steps: int = 0,
+    seeds: int = 0,
+    compute: Compute = "auto",
+) -> ComparisonEvidence:
+    """The runs of study 5 (see `comparison_evidence.load`)."""
+    return load_comparison(
+        brax_ant.STUDY,
+        brax_ant.BODIES,
+        brax_ant.OPTIMIZERS,
+        brax_ant.arm_name,
+        only=bodies,
+        budget=budget,
+        env_steps=env_steps,
+        seeds=seeds,
+        compute=compute,
+    )
+
+
+def verdicts_of(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
+    """The verdicts that a study decides: C9, C10 and C12 on games, C11 on bodies."""
+    if evidence.study is brax_ant.STUDY:
+        own = {name: evidence.scores.get(name, {}).get("ant", np.empty(0)) for name in _C11}
+        few = [evidence.optimizers[name] for name, values in own.items() if not values.size]
+        if few:
+            reason = f"Too few runs: none of {listed(few)} on Ant."
+            return {"C11": Verdict("C11", "undecided", reason)}
+        return {"C11": verdicts.c11(*own.values(), rng=_rng())}
+    scores = evidence.complete()
+    learned = [name for name in ("optim4rl", "velo") if name in scores]
+    whole = {name: own for name, own in scores.items() if name != "open"}
+    return {
+        "C9": verdicts.c9(whole, "open_multi", rng=_rng()),
+        "C10": verdicts.c10(whole, "open_multi", learned, rng=_rng()),
+        "C12": verdicts.c12(whole, "velo", rng=_rng()),
+    }
+
+
+def headline(evidence: ComparisonEvidence) -> str:
+    """The answer in one bold sentence, and the verdicts in a list."""
+    normal = evidence.normalised()
+    learned = [name for name in normal if name not in ("adam", "rmsprop")]
+    if not evidence.runs.runs:
+        answer = "**No run is stored: nothing can be said yet.**"
+    elif learned:
+        parts = [f"{evidence.optimizers[n]} {estimate(normal[n])}" for n in learned]
+        answer = (
+            f"**Where tuned Adam scores 1 on the average over {listed(_words(evidence))}, "
+            f"the learned optimizers score: {'; '.join(parts)}.**"
+        )
+    else:
+        answer = (
+            "**No learned optimizer has runs on every task yet: nothing can be said on the "
+            "average.**"
+        )
+    found = verdicts_of(evidence)
+    lines = [
+        f"*{status.capitalize()}*: {', '.join(names)}."
+        for status in ("supported", "contradicted", "undecided")
+        if (names := [name for name, v in found.items() if v.status == status])
+    ]
+    if evidence.missing() or evidence.without_weights():
+        lines.append("Not every planned run is stored; the last paragraph counts what is missing.")
+    return f"{answer}\n\n" + " ".join(lines)
+
+
+def decided(evidence: ComparisonEvidence) -> str:
+    """Each claim, and its verdict with the numbers that decided."""
+    return paragraphs(
+        f"**{claim}.** {_SAID[claim]} Here: **{verdict.status}**. "
+        f"{_named(verdict.reason, evidence)}"
+        for claim, verdict in verdicts_of(evidence).items()
+    )
+
+
+def finals_table(evidence: ComparisonEvidence) -> str:
+    """Final training returns by task: IQM over seeds, 95 % interval, number of seeds."""
+    rows = []
+    for optimizer, words in evidence.optimizers.items():
+        row = [words]
+        for task in evidence.tasks:
+            values = evidence.scores.get(optimizer, {}).get(task)
+            row.append("-" if values is None else f"{estimate(values)}, n = {values.size}")
+        rows.append(row)
+    return status_page.as_markdown(pd.DataFrame(rows, columns=["optimizer", *_words(evidence)]))
+
+
+def published_table(evidence: ComparisonEvidence) -> str:
+    """Adam here beside the return that the OPEN authors normalise by."""
+    rows = []
+    for task, words in evidence.tasks.items():
+        level = evidence.published_normaliser(task)
+        values = evidence.scores.get("adam", {}).get(task)
+        if level is None or values is None:
+            continue
+        gap = 100 * (float(np.mean(values)) / level - 1)
+        rows.append((words, f"{level:,.1f}", estimate(values, stats.mean), f"{gap:+.0f} %"))
+    if not rows:
+        return "No run of Adam is stored yet to compare with the published returns."
+    columns = ["task", "Adam as published", "Adam here, mean", "difference"]
+    return status_page.as_markdown(pd.DataFrame(rows, columns=columns))
+
+
+def missing(evidence: ComparisonEvidence) -> str:
+    """Which runs are missing and why, or nothing when none is."""
+    parts = []
+    lacking = evidence.missing()
+    if lacking:
+        count = sum(lacking.values())
+        parts.append(
+            f"{count} of {len(evidence.asked)} planned {plural('run', count)} are missing. They "
+            f"are neither drawn nor guessed; `{evidence.command()}` computes those whose weights "
+            "are here."
+        )
+    absent = [evidence.optimizers[name] for name in evidence.without_weights()]
+    if absent:
+        parts.append(
+            f"No run of {listed(absent)}: where this page was made, the weights were not at hand "
+            "(`loptrl weights list` says where they are)."
+        )
+    return paragraphs(parts)
+
+
+def _named(reason: str, evidence: ComparisonEvidence) -> str:
+    """Optimizers' keys in a sentence, replaced by their words; the longest keys first."""
+    for key in sorted(evidence.optimizers, key=len, reverse=True):
+        reason = reason.replace(f"{key} ", f"{evidence.optimizers[key]} ")
+    return reason
+
+
+def _words(evidence: ComparisonEvidence) -> list[str]:
+    return list(evidence.tasks.values())
+
+
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(0)

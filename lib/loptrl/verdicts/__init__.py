@@ -1,0 +1,25 @@
+"""Verdicts on the source's claims, decided by code from stored runs.
+
+Each function is one row of the table of claims, fixed before the runs. A verdict is *supported*,
+*contradicted* or *undecided*: the intervals do not settle it, or the runs are too few. Fewer than
+three seeds in an arm decide nothing where a bootstrap interval is asked for.
+"""
+
+from loptrl.verdicts.base import MINIMUM_SEEDS, Status, Verdict
+from loptrl.verdicts.change import SMALL_HALF_WIDTH, c1, c2, c3, c4
+from loptrl.verdicts.comparison import c9, c10, c11, c12
+
+__all__ = [
+    "MINIMUM_SEEDS",
+    "SMALL_HALF_WIDTH",
+    "Status",
+    "Verdict",
+    "c1",
+    "c2",
+    "c3",
+    "c4",
+    "c9",
+    "c10",
+    "c11",
+    "c12",
+]

@@ -1,0 +1,198 @@
+"""The pages of studies 4 and 5: right with whatever runs are stored, weights here or not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import stored_runs
+from loptrl import drive, stats, weights
+from loptrl.errors import LoptrlError, WeightsError
+from loptrl.runs import Store
+from loptrl.studies import brax_ant, comparison_figures, comparison_report, open_multitask
+from loptrl.studies.comparison_evidence import load
+
+GAMES = open_multitask.GAMES
+FIGURES = [
+    comparison_figures.curves_figure,
+    comparison_figures.normalised_figure,
+    comparison_figures.improvement_figure,
+    comparison_figures.profiles_figure,
+]
+LEVELS = {"adam": 100.0, "rmsprop": 80.0, "open": 150.0, "open_multi": 130.0, "optim4rl": 40.0}
+
+
+@pytest.fixture(autouse=True)
+def no_imported_weights(monkeypatch, tmp_path):
+    monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path / "cache"))
+
+
+def of_games(store, **options):
+    study = open_multitask
+    parts = study.STUDY, study.GAMES, study.OPTIMIZERS, study.arm_name
+    return load(*parts, store=store, compute=options.pop("compute", "never"), **options)
+
+
+def of_bodies(store, **options):
+    study = brax_ant
+    parts = study.STUDY, study.BODIES, study.OPTIMIZERS, study.arm_name
+    return load(*parts, store=store, compute="never", **options)
+
+
+def fill(store, study, tasks, levels, seeds=3, **options):
+    for task in tasks:
+        for optimizer, level in levels.items():
+            for spec in study.STUDY.specs("laptop", [study.arm_name(task, optimizer)], seeds):
+                stored_runs.keep(store, spec, level + spec.seed, **options)
+
+
+@pytest.fixture(scope="module")
+def games(tmp_path_factory):
+    root = tmp_path_factory.mktemp("games")
+    store = Store(root / "results", root / "scratch")
+    fill(store, open_multitask, GAMES, LEVELS)
+    return store
+
+
+def test_every_arm_of_both_studies_is_a_configuration():
+    for study in (open_multitask.STUDY, brax_ant.STUDY):
+        for arm in study.arms:
+            if study.weights_of(arm) == "unknown":
+                continue
+            for budget in study.budgets:
+                config = study.config(arm, budget)
+                rule = config.optimizer
+                assert config.value_clip == 0.2 and not config.bootstrap_truncation
+                assert (rule.weights is None) == (rule.name in ("adam", "rmsprop"))
+                assert rule.weights is None or rule.sha256 == weights.digest(rule.weights)
+
+
+def test_published_settings():
+    """`published.md`, section 1: sizes, and tuned Adam and RMSProp by world."""
+    config = open_multitask.STUDY.config("breakout.adam")
+    sizes = config.num_envs, config.rollout_length, config.epochs, config.minibatches
+    assert sizes == (64, 128, 4, 8) and config.env_steps == 10_000_000
+    assert (config.entropy_coef, config.activation, config.hidden) == (0.01, "relu", (64, 64))
+    rule = config.optimizer
+    assert (rule.learning_rate, rule.b1, rule.b2, rule.anneal) == (1e-2, 0.9, 0.99, True)
+    config = brax_ant.STUDY.config("humanoid.rmsprop")
+    assert (config.backend, config.hidden, config.entropy_coef) == ("positional", (256, 256), 0)
+    rule = config.optimizer
+    assert (rule.learning_rate, rule.b1, rule.b2, rule.anneal) == (8e-4, 0.0, 0.99, False)
+
+
+def test_arms_whose_weights_nobody_knows_are_left_out_or_refused():
+    arms = {spec.arm for spec in open_multitask.STUDY.specs()}
+    assert len(arms) == 20 and not any("velo" in arm for arm in arms)
+    with pytest.raises(WeightsError, match="velo/released"):
+        open_multitask.STUDY.specs(arms=["breakout.velo"])
+
+
+def test_arms_whose_weights_are_not_here_are_not_trained(store, monkeypatch):
+    calls = []
+
+    def recorded(specs, make_program, **settings):
+        calls.append({spec.arm for spec in specs})
+        return drive.Results([])
+
+    monkeypatch.setattr(drive, "load_or_run", recorded)
+    found = of_games(store, only="breakout", compute="missing")
+    open_multitask.STUDY.load_or_run(store=store)
+    trained = {open_multitask.arm_name(game, one) for game in GAMES for one in ("adam", "rmsprop")}
+    assert calls == [{"breakout.adam", "breakout.rmsprop"}, trained]
+    assert found.without_weights() == ["open", "open_multi", "optim4rl", "velo"]
+
+
+def test_nothing_stored_is_said_and_not_drawn(store):
+    found = of_games(store)
+    assert "No run is stored" in comparison_report.headline(found)
+    assert "140 of 140 planned runs are missing" in comparison_report.missing(found)
+    for figure in FIGURES:
+        assert [text.get_text()[:10] for text in figure(found).texts] == ["Not drawn:"]
+    verdicts = comparison_report.verdicts_of(found)
+    assert {v.status for v in verdicts.values()} == {"undecided"}
+
+
+def test_scores_are_the_last_twentieth_of_training(games):
+    found = of_games(games)
+    steps, values = found.training_returns("freeway.open")
+    assert steps[0] > 0 and values.shape == (3, steps.size) and np.isfinite(values).all()
+    late = steps > steps[-1] - 0.05 * steps[-1]
+    np.testing.assert_allclose(
+        found.scores["open"]["freeway"], values[:, late].mean(axis=1), rtol=1e-2
+    )
+    assert found.scores["open"]["freeway"] == pytest.approx([150, 151, 152], abs=2)
+
+
+def test_scores_are_normalised_by_adam_game_by_game(store):
+    fill(store, open_multitask, ["asterix"], {"adam": 10.0, "open_multi": 20.0})
+    fill(store, open_multitask, list(GAMES)[1:], {"adam": 1000.0, "open_multi": 500.0})
+    table = of_games(store).normalised()["open_multi"]
+    assert table.shape == (3, 4)
+    np.testing.assert_allclose(table.mean(axis=0), [21 / 11, 0.5, 0.5, 0.5], rtol=0.1)
+
+
+def test_the_verdicts_with_runs(games):
+    found = comparison_report.verdicts_of(of_games(games))
+    assert [(name, v.status) for name, v in found.items()] == [
+        ("C9", "supported"),
+        ("C10", "supported"),
+        ("C12", "undecided"),
+    ]
+    text = comparison_report.decided(of_games(games))
+    assert "OPEN (multi-task)" in text and "open_multi" not in text
+    assert "released weights are not available" in text
+
+
+def test_the_words_and_tables(games):
+    found = of_games(games)
+    answer = comparison_report.headline(found)
+    assert answer.startswith("**Where tuned Adam scores 1 on the average over Asterix, Freeway,")
+    number = stats.stratified_bootstrap_ci(
+        found.normalised()["open_multi"], stats.iqm, rng=np.random.default_rng(0)
+    )
+    assert f"OPEN (multi-task) {number}" in answer
+    table = comparison_report.finals_table(found)
+    assert "n = 3" in table and table.splitlines()[-1].startswith("| VeLO | - |")
+    assert "| Breakout | 50.1 |" in comparison_report.published_table(found)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_the_figures_with_runs(games, figure):
+    drawn = figure(of_games(games))
+    assert isinstance(drawn, Figure) and drawn.axes
+    assert "loptrl run open_multitask" in drawn._supxlabel.get_text()
+
+
+def test_curves_stand_beside_published_ones(games):
+    drawn = comparison_figures.curves_figure(of_games(games))
+    assert [axes.get_title(loc="left") for axes in drawn.axes] == list(GAMES.values())
+    dotted = [line for line in drawn.axes[0].lines if line.get_linestyle() == ":"]
+    assert len(dotted) == 3  # Adam, RMSProp and the multi-task OPEN
+    assert drawn.axes[0].get_xlim()[1] == pytest.approx(1e7, rel=0.03)
+
+
+def test_a_final_figure(games):
+    drawn = comparison_figures.finals_figure(of_games(games), "breakout")
+    assert any("Adam as published" in text.get_text() for text in drawn.axes[0].texts)
+
+
+def test_bodies(store):
+    found = of_bodies(store)
+    assert "none of Adam (tuned on Ant)" in comparison_report.decided(found)
+    fill(store, brax_ant, ["ant"], {"adam": 5000.0, "open": 5000.0, "open_multi": 1000.0})
+    verdict = comparison_report.verdicts_of(of_bodies(store))["C11"]
+    assert verdict.status == "supported"
+    drawn = comparison_figures.curves_figure(of_bodies(store))
+    assert [axes.get_title(loc="left") for axes in drawn.axes] == ["Ant"]
+
+
+def test_a_diverged_run_counts_as_the_random_policy(store):
+    fill(store, brax_ant, ["ant"], {"adam": 5000.0}, diverged_after=5)
+    assert of_bodies(store).scores["adam"]["ant"] == pytest.approx([-10.0] * 3)
+
+
+def test_an_unknown_game_is_refused(store):
+    with pytest.raises(LoptrlError, match=r"expected all or one of asterix, .*, got 'pong'"):
+        of_games(store, only="pong")
