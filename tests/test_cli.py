@@ -94,7 +94,7 @@ def write(store, spec, diverged):
         (["status", "--help"], ["STUDY", "--budget"]),
         (["show", "--help"], ["KEY"]),
         (["execute", "--help"], ["NOTEBOOK", "-p", "--to"]),
-        (["bench", "--help"], ["--seconds", "--reference"]),
+        (["bench", "--help"], ["--seconds", "--arm"]),
         (["weights", "--help"], ["list", "fetch", "import", "show"]),
         (["weights", "list", "--help"], ["licence"]),
         (["weights", "fetch", "--help"], ["NAME...", "--from", "LOPTRL_WEIGHTS"]),

@@ -1,7 +1,7 @@
-"""Throughput of PPO with Adam on Ant, beside Brax's own PPO trainer at the same sizes.
+"""Throughput of any arm of a study, and of Brax's own PPO trainer at study 1's sizes.
 
 Each measurement has a process of its own, so that neither warms the other's caches or takes its
-memory; ours is measured before and after, since machines are noisy.
+memory; the first is measured again at the end, since machines are noisy.
 """
 
 from __future__ import annotations
@@ -12,30 +12,40 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from loptrl import devices, provenance
 from loptrl.errors import LoptrlError
 
-__all__ = ["measure_brax", "measure_ours", "report"]
+__all__ = ["BRAX", "OURS", "measure_arm", "measure_brax", "report"]
+
+OURS = "adam_collapse/adam"
+"""Study 1's agent: PPO with Adam on the spring Ant."""
+
+BRAX = "brax"
+"""Brax's own trainer, in the place of an arm."""
 
 
-def measure_ours(seconds: float) -> dict[str, float]:
-    """Env steps per second of study 1's agent, evaluations left out, after compilation.
+def measure_arm(name: str, seconds: float) -> dict[str, float]:
+    """Env steps per second of an arm's agent, evaluations left out, after compilation.
 
     Args:
-        seconds: about how long to measure; at least two slices of 10 iterations are timed.
+        name: STUDY/ARM, at the laptop budget's sizes.
+        seconds: about how long to measure; at least two slices are timed.
 
     Returns:
         `env_steps_per_s`, `peak_memory_gib` (of the whole process), `devices`.
+
+    Raises:
+        LoptrlError: there is no such study or arm, or its weights are not here.
     """
+    spec = _spec(name)
     count = devices.prepare()
     import jax
 
-    from loptrl.studies.adam_collapse import STUDY
     from loptrl.studies.training import make_program
 
-    (spec,) = STUDY.specs("laptop", ["adam"], seeds=1)
     program = make_program(spec)
     state, _ = program.advance(program.init())
     done, started = 0, time.perf_counter()
@@ -48,6 +58,19 @@ def measure_ours(seconds: float) -> dict[str, float]:
         "peak_memory_gib": provenance.peak_memory_bytes() / 2**30,
         "devices": count,
     }
+
+
+def _spec(name: str) -> Any:
+    from loptrl import studies
+
+    study, slash, arm = name.partition("/")
+    if not slash:
+        raise LoptrlError(
+            f"expected an arm as STUDY/ARM, such as {OURS}, got {name!r}; `loptrl status` lists "
+            "studies and arms"
+        )
+    (spec,) = studies.get(study).specs("laptop", [arm], seeds=1)
+    return spec
 
 
 def measure_brax(seconds: float) -> dict[str, float]:
@@ -117,9 +140,6 @@ def _device_put_replicated(tree: Any, to: list[Any]) -> Any:
     return jax.tree.map(lambda x: jax.device_put(jnp.stack([x] * len(to)), sharding), tree)
 
 
-_MEASURES = {"ours": measure_ours, "brax": measure_brax}
-
-
 def _in_process(name: str, seconds: float) -> dict[str, float]:
     command = [sys.executable, "-m", "loptrl.bench", name, "--seconds", str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -129,37 +149,47 @@ def _in_process(name: str, seconds: float) -> dict[str, float]:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def report(seconds: float, *, brax: bool = True) -> str:
-    """The table that `loptrl bench` prints.
+def report(seconds: float, names: Sequence[str]) -> str:
+    """The table that `loptrl bench` prints, with each rate's ratio to the first one's mean.
+
+    Args:
+        seconds: about how long each measurement takes.
+        names: arms as STUDY/ARM, or `BRAX`; the first is measured again after the others.
 
     Raises:
-        LoptrlError: `seconds` is not above 0, or a measurement failed.
+        LoptrlError: `seconds` is not above 0, an arm is unknown, or a measurement failed.
     """
     if not seconds > 0:
         raise LoptrlError(f"seconds must be above 0, got {seconds}")
-    names = ["ours", "brax", "ours"] if brax else ["ours"]
-    results = [(name, _in_process(name, seconds)) for name in names]
-    lines = [
-        "PPO with Adam on Ant (spring), 2048 environments x 10 steps, 4 epochs x 32 minibatches"
-    ]
-    lines += [
-        f"  {name:<5} {r['env_steps_per_s']:>10,.0f} env steps/s on {r['devices']:.0f} devices, "
-        f"peak {r['peak_memory_gib']:.2f} GiB"
-        for name, r in results
-    ]
-    if brax:
-        ours = [r["env_steps_per_s"] for name, r in results if name == "ours"]
-        theirs = results[1][1]["env_steps_per_s"]
-        lines.append(f"  ratio {sum(ours) / len(ours) / theirs:.1f}")
+    for name in names:
+        if name != BRAX:
+            _spec(name)
+    order = [*names, names[0]] if len(names) > 1 else list(names)
+    results = [(name, _in_process(name, seconds)) for name in order]
+    first = [r["env_steps_per_s"] for name, r in results if name == names[0]]
+    level = sum(first) / len(first)
+    width = max(len(name) for name in names)
+    lines = []
+    for name, r in results:
+        rate = r["env_steps_per_s"]
+        lines.append(
+            f"{name:<{width}} {rate:>10,.0f} env steps/s on {r['devices']:.0f} devices, "
+            f"peak {r['peak_memory_gib']:.2f} GiB, {rate / level:.2f} of {names[0]}"
+        )
     return "\n".join(lines)
 
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=sorted(_MEASURES))
+    parser.add_argument("name")
     parser.add_argument("--seconds", type=float, required=True)
     arguments = parser.parse_args()
-    print(json.dumps(_MEASURES[arguments.name](arguments.seconds)))
+    measured = (
+        measure_brax(arguments.seconds)
+        if arguments.name == BRAX
+        else measure_arm(arguments.name, arguments.seconds)
+    )
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

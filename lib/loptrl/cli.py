@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
@@ -153,17 +153,17 @@ class Execute:
 
 @dataclasses.dataclass
 class Bench:
-    """Throughput of PPO with Adam on Ant, and of Brax's own trainer beside it."""
+    """Throughput of study 1's agent beside Brax's own trainer, or of any arms side by side."""
 
     seconds: float = 60.0
     """About how long each measurement takes."""
-    reference: Literal["brax", "none"] = "brax"
-    """What to measure beside it."""
+    arm: Texts = ()
+    """STUDY/ARM to measure, or brax; repeat for several. All ratios are to the first."""
 
     def __call__(self) -> None:
         from loptrl import bench
 
-        print(bench.report(self.seconds, brax=self.reference == "brax"))
+        print(bench.report(self.seconds, self.arm or (bench.OURS, bench.BRAX)))
 
 
 _COMMANDS = {
