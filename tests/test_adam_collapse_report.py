@@ -288,6 +288,7 @@ def test_the_text_beneath_the_graphs_holds_verdicts_and_intervals(full):
     assert "passes 3,000 after 1.23M env steps" in words
     assert report.on_betas(found).count("**supported**") == 2
     assert "collapse rate 1.00" in report.on_clipping(found)
+    assert "Adam, no ratio clip 3 of 3; Adam, no gradient clip 0 of 3" in report.on_clipping(found)
     table = report.overview(found)
     assert "| Adam, no ratio clip | 3 | 101 | 3 of 3 |" in table
     assert "2,999 at 0.02, 3,000 at 0.0632" in table and "Missing runs" not in table
@@ -322,6 +323,16 @@ def test_one_panel_for_each_clip_that_is_off(full, partial):
     assert len(figures.clipping_figure(evidence(full)).axes) == 3
     (axes,) = figures.clipping_figure(evidence(partial)).axes
     assert axes.get_title(loc="left") == "Adam, no ratio clip"
+
+
+@pytest.mark.parametrize(("both_off", "said"), [(dipping, True), (collapsing, False)])
+def test_two_clips_off_may_be_better_than_one(tmp_path, both_off, said):
+    store = fill(Store(tmp_path / "results", tmp_path / "scratch"), {"no_ratio_clip": 3})
+    for spec in STUDY.specs("laptop", ["no_clip"], 3):
+        stored_runs.keep(store, spec, both_off)
+    words = report.on_clipping(evidence(store))
+    assert f"Adam, neither clip {0 if said else 3} of 3." in words
+    assert ("lowers the rate again" in words) is said
 
 
 def test_the_interval_of_one_seed_is_not_shown(tmp_path):

@@ -223,7 +223,35 @@ def on_clipping(evidence: Evidence) -> str:
     ]
     if diverged:
         lines.append(f"Runs that diverged to NaN: {listed(diverged)}.")
-    return paragraphs([*lines, *_decided(evidence, "C3")])
+    return paragraphs([*lines, *_decided(evidence, "C3"), _without_both(evidence)])
+
+
+def _without_both(evidence: Evidence) -> str:
+    """How often each clipping arm collapses; what it means when two clips off are better than one.
+
+    C3 looks at the ratio clip alone: an agent without either clip tells whether it says it all.
+    """
+    arms = evidence.present(*CLIPPING)
+    if len(arms) < 2:
+        return ""
+    counts = {
+        arm: (sum(r.collapsed for r in evidence.reports(arm)), evidence.seeds(arm)) for arm in arms
+    }
+    words = "; ".join(f"{_name(arm)} {n} of {seeds}" for arm, (n, seeds) in counts.items())
+    text = f"Collapses: {words}."
+    if not {"no_ratio_clip", "no_clip"} <= set(arms):
+        return text
+    difference = stats.rate_difference_interval(*counts["no_ratio_clip"], *counts["no_clip"])
+    if difference.low > 0:
+        text += (
+            " Taking away the gradient clip as well lowers the rate again, by "
+            f"{difference} (score interval): the collapse belongs to an agent with a gradient clip "
+            "and no ratio clip, and the ratio clip is not the only thing that can prevent it. A "
+            "gradient that is not clipped can be large; it then stays in Adam's second moment for "
+            "about a thousand updates and makes them small. That would be a brake of Adam's own; "
+            "these runs do not test whether it is the reason."
+        )
+    return text
 
 
 def overview(evidence: Evidence) -> str:
