@@ -109,7 +109,7 @@ def test_the_command_makes_the_same_runs():
         (lambda: TINY.specs("smoke", ["fast", "fast"]), "arms fast and fast are the same run"),
         (lambda: TINY.specs("smoke", optimizer={}), r"arms plain and fast are the same run"),
         (lambda: TINY.specs("smoke", drift={"wind": {}}), "a drift has the channels"),
-        (lambda: make_world("cheetah", "spring"), "unknown body 'cheetah'"),
+        (lambda: make_world("cheetah", "spring"), "unknown world 'cheetah': expected one of ant, "),
         (lambda: make_world("ant", "mjx"), "unknown backend 'mjx'"),
     ],
 )  # fmt: skip

@@ -66,17 +66,31 @@ def _agent(
 def make_world(name: str, backend: str) -> Any:
     """The vector world of that name, laid out for the device at hand.
 
+    Args:
+        name: a body, a game or a probe.
+        backend: the physics pipeline of a body; games and probes have none, and take only the
+            configuration's default, so that no setting is silently without effect.
+
     Raises:
         LoptrlError: no such world or backend.
     """
     devices.prepare()
     import jax
 
-    from loptrl.envs import probes
-    from loptrl.envs.bodies import BraxBody
+    from loptrl.envs.bodies import BODIES, BraxBody
+    from loptrl.envs.minatar import GAMES, MinAtar
+    from loptrl.envs.probes import PROBES
     from loptrl.envs.world import VectorWorld
 
-    if name in probes.PROBES:
-        return VectorWorld(probes.PROBES[name]())
-    layout = "last" if jax.default_backend() == "cpu" else "first"
-    return VectorWorld(BraxBody(name, backend, layout))
+    if name in BODIES:
+        layout = "last" if jax.default_backend() == "cpu" else "first"
+        return VectorWorld(BraxBody(name, backend, layout))
+    if name not in (*GAMES, *PROBES):
+        known = ", ".join((*BODIES, *GAMES, *PROBES))
+        raise LoptrlError(f"unknown world {name!r}: expected one of {known}")
+    if backend != PPOConfig.backend:
+        raise LoptrlError(
+            f"backend names the physics of a body and {name} has none: expected the default "
+            f"{PPOConfig.backend!r}, got {backend!r}; leave the setting out"
+        )
+    return VectorWorld(MinAtar(name) if name in GAMES else PROBES[name]())
