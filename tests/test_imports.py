@@ -19,7 +19,7 @@ LIBRARY = repo_root() / "lib" / "loptrl"
 NOTEBOOKS = sorted((repo_root() / "notebooks").glob("*.md"))
 
 FLOORS = {"envs": 1, "optimizers": 1, "ppo": 2, "meta": 3, "studies": 4}
-FACES = {"cli", "book", "book_site", "bench", "__main__"}
+FACES = {"cli", "weights_cli", "book", "book_site", "bench", "__main__"}
 FACE = 5
 # Beyond the order of the floors: these do not know each other at all.
 STRANGERS = {
@@ -33,8 +33,16 @@ ADAPTERS = {
     "gymnax": {"envs"},
     "evosax": {"meta"},
     "mujoco": set(),
-    "pickle": set(),
+    "pickle": {"plain_pickle"},
+    "pooch": {"weights"},
+    "msgpack": {"weight_formats"},
     "cloudpickle": set(),
+}
+# Of the library below the faces, exactly one file each.
+SINGLE_FILES = {
+    "brax": "envs/bodies.py",
+    "gymnax": "envs/minatar.py",
+    "evosax": "meta/es.py",
 }
 # Ground files that may import jax at all; the rest of the ground must work without it.
 GROUND_WITH_JAX = {"keys", "trees", "devices", "checkpoints", "drive"}
@@ -106,8 +114,10 @@ def problems(found: Iterator[Import]) -> list[str]:
         if top in ("jax", "flax", "optax", "orbax") and floor(here) == 0:
             if here not in GROUND_WITH_JAX:
                 wrong.append(f"{where}: the ground works without it")
-        if top == "evosax" and item.file.name != "es.py":
-            wrong.append(f"{where}: only meta/es.py may")
+        if top in SINGLE_FILES and here in FLOORS:
+            relative = item.file.relative_to(LIBRARY).as_posix()
+            if relative != SINGLE_FILES[top]:
+                wrong.append(f"{where}: only {SINGLE_FILES[top]} may")
     return wrong
 
 
@@ -127,7 +137,11 @@ def test_the_library_keeps_its_floors():
         ("ppo/loss.py", "import brax.envs", "only"),
         ("plots/curves.py", "import jax.numpy as jnp", "works without it"),
         ("meta/bilevel.py", "import evosax", r"only meta/es\.py"),
-        ("runs.py", "import pickle", "nobody"),
+        ("envs/probes.py", "import gymnax", r"only envs/minatar\.py"),
+        ("envs/minatar.py", "from brax import envs", r"only envs/bodies\.py"),
+        ("studies/x.py", "def f():\n    from gymnax import make", "only envs may"),
+        ("runs.py", "import pickle", "only plain_pickle"),
+        ("runs.py", "import cloudpickle", "nobody"),
     ],
 )
 def test_a_breach_is_noticed(file, source, message):
@@ -160,13 +174,14 @@ def test_stored_results_are_drawn_without_jax():
         "loptrl.plots",
         "loptrl.style",
         "loptrl.drive",
+        "loptrl.weights",
         "loptrl.verdicts",
         "loptrl.status_page",
         "loptrl.book",
     ]
     code = (
         f"import sys, {', '.join(modules)}\n"
-        "heavy = {'jax', 'brax', 'flax', 'optax', 'orbax', 'mujoco'} & set(sys.modules)\n"
+        "heavy = {'jax', 'brax', 'flax', 'optax', 'orbax', 'mujoco', 'pooch'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )

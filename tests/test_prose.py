@@ -50,6 +50,11 @@ def test_the_code_of_the_reuse_page_runs(tmp_path, library_path):
     (learned,) = re.findall(r"^2048 (\S+)$", printed, re.MULTILINE)
     assert float(learned) > 1.95  # 1.75 untrained; the best possible is the friction, 2
     assert "loptrl run adam_collapse --budget laptop --arm adam --seeds 2" in printed
+    digits = dict(
+        re.findall(r"^(\w+), untrained: loss \S+ at first, (\S+) at last$", printed, re.M)
+    )
+    assert set(digits) == {"optim4rl", "open", "velo"}
+    assert float(digits["optim4rl"]) < 0.5  # ten classes: 2.3 untrained
 
 
 def test_the_methods_page_says_what_the_configuration_does():

@@ -10,15 +10,19 @@ from loptrl.plots.axes import Curves
 from loptrl.plots.charts import collapse_chart, final_returns, interval_dots
 from loptrl.plots.curves import diagnostics, learning_curves, regime_relative_curves
 from loptrl.plots.drift import DriftTrace, drift_figure
+from loptrl.plots.flow import Arrow, Box, flow_figure
 from loptrl.plots.profiles import performance_profiles
 
 __all__ = [
+    "Arrow",
+    "Box",
     "Curves",
     "DriftTrace",
     "collapse_chart",
     "diagnostics",
     "drift_figure",
     "final_returns",
+    "flow_figure",
     "interval_dots",
     "learning_curves",
     "performance_profiles",
