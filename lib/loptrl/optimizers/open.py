@@ -24,7 +24,6 @@ SIZES = {"small": (16, 8), "large": (32, 16)}
 """(width of the head, hidden size of the GRU): 1,211 and 3,571 weights."""
 
 _INPUTS = 19
-_NORMALISED = 15
 _TINY = 1e-13
 _SCALE = 1e-3
 
@@ -160,26 +159,20 @@ def build(
         weights = jax.tree.map(lambda w: jnp.asarray(w, dtype), theta)
         g, p = layout.pack(grads), layout.pack(params)
         dormancy = layout.pack(_dormancy(layout, places, networks, activity))
-        momentum, features, sums = layout.map_chunks(
-            _features, state.momentum, g, p, layout.valid()
-        )
+        momentum, sums = layout.map_chunks(_accumulate, state.momentum, g, p, layout.valid())
         sizes = np.maximum(layout.sizes or (1,), 1).astype(dtype)
         means = layout.sum_over_leaves(sums) / sizes[None]
         scale = jax.lax.rsqrt(1e-5 + means)[:, layout.leaf_of_block()]
         rest = _rest(layout, places, training_fraction, epoch_fraction)
 
-        def step(
-            hidden: jax.Array, features: jax.Array, scale: jax.Array, rest: jax.Array, d: jax.Array
-        ) -> tuple[jax.Array, jax.Array]:
-            shape = features.shape[1:]
-            others = jnp.broadcast_to(rest[:, None, :], (3, *shape))
-            x = jnp.concatenate([features * scale[:, None, :], others, d[None]], axis=0)
+        def step(hidden: jax.Array, *inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+            x = _inputs(*inputs)
             h = gru(weights["gru"], hidden.reshape(hidden_size, -1), x.reshape(_INPUTS, -1))
             out = _head(weights["mlp"], h)
-            return h.reshape(hidden.shape), out.reshape(3, *shape)
+            return h.reshape(hidden.shape), out.reshape(3, *x.shape[1:])
 
         hidden, out = layout.map_chunks(
-            step, state.hidden, features, jnp.moveaxis(scale, 1, 0), rest, dormancy
+            step, state.hidden, momentum, g, p, jnp.moveaxis(scale, 1, 0), rest, dormancy
         )
         raw = _SCALE * out[:, 0] * jnp.exp(_SCALE * out[:, 1])
         if any(drawn):
@@ -190,19 +183,50 @@ def build(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _features(
+def _accumulate(
     momentum: jax.Array, g: jax.Array, p: jax.Array, valid: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """New momenta, the 15 inputs before normalisation, and their squares summed over each block."""
+) -> tuple[jax.Array, jax.Array]:
+    """New momenta, and the squares of the 15 inputs to be normalised, summed over each block."""
     # The float32 number, whatever is computed in: 1 - 0.9999 differs in the fourth digit.
     decays = np.asarray(DECAYS, np.float32)
     kept, new = (x.astype(g.dtype)[:, None, None] for x in (decays, np.float32(1.0) - decays))
     momentum = kept * momentum + new * g[None]
-    both = jnp.concatenate([momentum, g[None]], axis=0)
-    sign, size = jnp.sign(both), jnp.log(jnp.abs(both) + _TINY)
-    features = jnp.concatenate([p[None], sign[:6], size[:6], sign[6:], size[6:]], axis=0)
-    sums = jnp.sum(jnp.where(valid[None], features**2, 0.0), axis=1)
-    return momentum, features, sums
+    weight = valid.astype(g.dtype)
+    sums = [jnp.sum(x * x * weight, axis=1) for x in _features(momentum, g, p)]
+    return momentum, jnp.concatenate(sums)
+
+
+def _features(momentum: jax.Array, g: jax.Array, p: jax.Array) -> list[jax.Array]:
+    """The 15 inputs that are normalised, in groups `[features, lanes, blocks]`."""
+    groups = [p[None]]
+    for values in (momentum, g[None]):
+        groups += [jnp.sign(values), jnp.log(jnp.abs(values) + _TINY)]
+    return groups
+
+
+def _inputs(
+    momentum: jax.Array,
+    g: jax.Array,
+    p: jax.Array,
+    scale: jax.Array,
+    rest: jax.Array,
+    dormancy: jax.Array,
+) -> jax.Array:
+    """All 19 inputs of a chunk, `[19, lanes, blocks]`.
+
+    Computed again from the momenta, since storing 15 numbers a parameter takes longer; and written
+    group by group, since XLA's CPU code evaluates a fused concatenation number by number.
+    """
+    x = jnp.zeros((_INPUTS, *g.shape), g.dtype)
+    at = 0
+    for group in _features(momentum, g, p):
+        stop = at + group.shape[0]
+        x = jax.lax.dynamic_update_slice_in_dim(x, group * scale[at:stop, None, :], at, 0)
+        at = stop
+    for group in (jnp.broadcast_to(rest[:, None, :], (3, *g.shape)), dormancy[None]):
+        x = jax.lax.dynamic_update_slice_in_dim(x, group, at, 0)
+        at += group.shape[0]
+    return x
 
 
 def _head(theta: Mapping[str, Any], x: jax.Array) -> jax.Array:
