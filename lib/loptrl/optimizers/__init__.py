@@ -5,8 +5,9 @@ trained weights, `open_optimizer.init_theta(key)` and `open_optimizer.build(thet
 """
 
 from loptrl.optimizers.classic import adam, annealed, rmsprop, with_hyperparameters
+from loptrl.optimizers.flat import Split
 from loptrl.optimizers.learned import LEARNED, LearnedOptimizer
-from loptrl.optimizers.registry import make
+from loptrl.optimizers.registry import make, split_state
 from loptrl.optimizers.weight_decay import (
     coupled_weight_decay,
     decoupled_weight_decay,
@@ -20,6 +21,7 @@ velo = LEARNED["velo"]
 __all__ = [
     "LEARNED",
     "LearnedOptimizer",
+    "Split",
     "adam",
     "annealed",
     "coupled_weight_decay",
@@ -29,6 +31,7 @@ __all__ = [
     "open_optimizer",
     "optim4rl",
     "rmsprop",
+    "split_state",
     "velo",
     "with_hyperparameters",
 ]

@@ -5,6 +5,9 @@ loops, and the whole tree at once does not fit the cache; so each leaf is padded
 of `LANES` entries and the blocks are stacked as `[chunks, ..., lanes, blocks]`. A block never
 holds entries of two leaves, so what differs between leaves is a number per block, and a sum over a
 leaf is a sum over lanes (contiguous blocks, hence vectorised) followed by one over few blocks.
+
+Inside `jax.shard_map` the chunks can be split over devices that hold the same parameters and
+gradients: each steps its share, and only the updates are gathered.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,23 +23,33 @@ import numpy as np
 
 from loptrl.errors import LoptrlError
 
-__all__ = ["LANES", "Layout", "need_params"]
+__all__ = ["LANES", "Layout", "Split", "need_params"]
 
 LANES = 32
 _BLOCKS = 32
+
+
+class Split(NamedTuple):
+    """Over what the chunks are split: a mesh axis inside `jax.shard_map`, and its size."""
+
+    axis: str
+    parts: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layout:
     """How the leaves of one tree lie in the stack; static, made while tracing.
 
+    Where the chunks are split, every stack that a method takes or gives is this device's share.
+
     Attributes:
         paths: the key path of each leaf, in the tree's own order.
         shapes: the shape of each leaf.
         dtypes: the dtype of each leaf.
         dtype: what is computed in: the widest of the leaves, at least float32.
-        chunks: leading axis of the stack.
+        chunks: leading axis of the whole stack.
         blocks: last axis of the stack.
+        split: over which devices the chunks are split, or None.
     """
 
     treedef: Any
@@ -46,9 +59,10 @@ class Layout:
     dtype: Any
     chunks: int
     blocks: int
+    split: Split | None = None
 
     @classmethod
-    def of(cls, tree: Any) -> Layout:
+    def of(cls, tree: Any, split: Split | None = None) -> Layout:
         """The layout of a tree of float arrays.
 
         Raises:
@@ -65,10 +79,11 @@ class Layout:
         dtypes = tuple(jnp.result_type(leaf) for _, leaf in leaves)
         dtype = jnp.result_type(jnp.float32, *dtypes)
         total = sum(_blocks(shape) for shape in shapes)
-        chunks = max(1, -(-total // _BLOCKS))
-        blocks = _BLOCKS if chunks > 1 else max(1, total)
+        parts = 1 if split is None else split.parts
+        chunks = parts * max(1, -(-total // (_BLOCKS * parts)))
+        blocks = _BLOCKS if chunks > parts else max(1, -(-total // parts))
         paths = tuple(path for path, _ in leaves)
-        return cls(treedef, paths, shapes, dtypes, dtype, chunks, blocks)
+        return cls(treedef, paths, shapes, dtypes, dtype, chunks, blocks, split)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -78,28 +93,40 @@ class Layout:
     @property
     def stack_shape(self) -> tuple[int, int, int]:
         """`(chunks, lanes, blocks)`."""
-        return (self.chunks, LANES, self.blocks)
+        parts = 1 if self.split is None else self.split.parts
+        return (self.chunks // parts, LANES, self.blocks)
 
-    def leaf_of_block(self) -> np.ndarray:
+    def _share(self, whole: Any) -> Any:
+        """This device's part of an array with all chunks."""
+        if self.split is None:
+            return whole
+        count = self.stack_shape[0]
+        start = jax.lax.axis_index(self.split.axis) * count
+        return jax.lax.dynamic_slice_in_dim(jnp.asarray(whole), start, count)
+
+    def leaf_of_block(self) -> Any:
         """Index of the leaf that each block belongs to, int `[chunks, blocks]`; padding is 0."""
+        return self._share(self._leaf_of_block())
+
+    def _leaf_of_block(self) -> np.ndarray:
         index = np.repeat(np.arange(len(self.shapes)), [_blocks(s) for s in self.shapes])
         padded = np.zeros(self.chunks * self.blocks, np.int32)
         padded[: index.size] = index
         return padded.reshape(self.chunks, self.blocks)
 
-    def valid(self) -> np.ndarray:
+    def valid(self) -> Any:
         """1 where the stack holds an entry and 0 where it is padding, `[chunks, lanes, blocks]`."""
         pieces = [np.arange(_blocks(s) * LANES) < math.prod(s) for s in self.shapes]
         flat = np.zeros(self.chunks * self.blocks * LANES, bool)
         if pieces:
             joined = np.concatenate(pieces)
             flat[: joined.size] = joined
-        return flat.reshape(self.chunks, self.blocks, LANES).swapaxes(1, 2)
+        return self._share(flat.reshape(self.chunks, self.blocks, LANES).swapaxes(1, 2))
 
-    def per_block(self, values: Sequence[float]) -> np.ndarray:
+    def per_block(self, values: Sequence[float]) -> Any:
         """One static number per leaf as a number per block, `[chunks, blocks]`."""
         table = np.asarray(values if len(values) else [0.0], self.dtype)
-        return table[self.leaf_of_block()]
+        return self._share(table[self._leaf_of_block()])
 
     def pack(self, tree: Any) -> jax.Array:
         """A tree of this structure as a stack `[chunks, lanes, blocks]` of `dtype`."""
@@ -110,10 +137,12 @@ class Layout:
         ]
         rest = self.chunks * self.blocks * LANES - sum(p.size for p in pieces)
         flat = jnp.concatenate([*pieces, jnp.zeros(rest, self.dtype)])
-        return jnp.swapaxes(flat.reshape(self.chunks, self.blocks, LANES), 1, 2)
+        return jnp.swapaxes(self._share(flat.reshape(self.chunks, self.blocks, LANES)), 1, 2)
 
     def unpack(self, stack: jax.Array, *, cast: bool = True) -> Any:
         """A stack `[chunks, lanes, blocks]` as a tree; `cast` gives the leaves' own dtypes."""
+        if self.split is not None:
+            stack = jax.lax.all_gather(stack, self.split.axis, tiled=True)
         flat = jnp.swapaxes(stack, 1, 2).reshape(-1)
         leaves, start = [], 0
         for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
@@ -124,7 +153,10 @@ class Layout:
         return self.treedef.unflatten(leaves)
 
     def unpack_features(self, stack: jax.Array) -> Any:
-        """A stack `[chunks, features, lanes, blocks]` as a tree of leaves `[*shape, features]`."""
+        """All chunks `[chunks, features, lanes, blocks]` as a tree of leaves `[*shape, features]`.
+
+        A split state has all of them outside `jax.shard_map`.
+        """
         features = stack.shape[1]
         flat = jnp.moveaxis(stack, (1, 3, 2), (0, 2, 3)).reshape(features, -1)
         leaves, start = [], 0
@@ -137,13 +169,18 @@ class Layout:
     def sum_over_leaves(self, sums: jax.Array) -> jax.Array:
         """Sums of blocks `[chunks, features, blocks]` to sums of leaves `[features, leaves]`."""
         member = self.leaf_of_block()[..., None] == np.arange(max(1, len(self.shapes)))
-        return jnp.einsum(
+        own = jnp.einsum(
             "cfb,cbl->fl", sums, member.astype(self.dtype), precision=jax.lax.Precision.HIGHEST
         )
+        return self.total(own)
+
+    def total(self, own: jax.Array) -> jax.Array:
+        """Sum over the devices of what each computed from its share."""
+        return own if self.split is None else jax.lax.psum(own, self.split.axis)
 
     def map_chunks(self, fn: Callable[..., Any], *stacks: Any) -> Any:
         """`fn` on every chunk: one after another on a CPU, all at once elsewhere."""
-        if self.chunks == 1:
+        if self.stack_shape[0] == 1:
             out = fn(*jax.tree.map(lambda x: x[0], stacks))
             return jax.tree.map(lambda x: x[None], out)
         if jax.default_backend() == "cpu":

@@ -13,7 +13,7 @@ import optax
 
 from loptrl.errors import LoptrlError
 from loptrl.optimizers.features import dense, gru, init_dense, init_gru, layer_norm
-from loptrl.optimizers.flat import Layout, need_params
+from loptrl.optimizers.flat import Layout, Split, need_params
 
 __all__ = ["DECAYS", "SIZES", "OpenState", "build", "init_theta", "theta_from_vector"]
 
@@ -93,6 +93,7 @@ def build(
     noise: bool = True,
     networks: Sequence[str] = ("actor", "critic"),
     noisy: Sequence[str] = ("actor",),
+    split: Split | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """OPEN: 19 inputs per parameter, a GRU, a head of three outputs, and noise on the actor.
 
@@ -111,6 +112,8 @@ def build(
         networks: keys at the top of the parameters that hold one network each; what else there is
             counts as one network. Layers are counted within a network.
         noisy: the networks that get noise; without one of that name there is none.
+        split: over which devices the work is split, inside `jax.shard_map`; the stacks of the state
+            are then split along their first axis.
 
     Returns:
         The transformation; unknown extra inputs are ignored.
@@ -127,7 +130,7 @@ def build(
     hidden_size = theta["gru"]["hn"]["bias"].shape[-1]
 
     def init(params: Any) -> OpenState:
-        layout = Layout.of(params)
+        layout = Layout.of(params, split)
         chunks, lanes, blocks = layout.stack_shape
         return OpenState(
             jnp.zeros((chunks, len(DECAYS), lanes, blocks), layout.dtype),
@@ -147,7 +150,7 @@ def build(
         **extra: Any,
     ) -> tuple[Any, OpenState]:
         del extra
-        layout = Layout.of(need_params(params, "OPEN"))
+        layout = Layout.of(need_params(params, "OPEN"), split)
         places = _places(layout.paths, networks)
         drawn = [noise and place.network in noisy for place in places]
         if any(drawn) and key is None:
@@ -177,7 +180,8 @@ def build(
         raw = _SCALE * out[:, 0] * jnp.exp(_SCALE * out[:, 1])
         if any(drawn):
             raw = raw + _SCALE * out[:, 2] * layout.pack(_noise(layout, key, drawn))
-        mean = jnp.sum(jnp.where(layout.valid(), raw, 0.0)) / max(sum(layout.sizes), 1)
+        total = layout.total(jnp.sum(jnp.where(layout.valid(), raw, 0.0)))
+        mean = total / max(sum(layout.sizes), 1)
         return layout.unpack(mean - raw), OpenState(momentum, hidden, state.count + 1)
 
     return optax.GradientTransformationExtraArgs(init, update)

@@ -16,7 +16,7 @@ import optax
 
 from loptrl.errors import LoptrlError
 from loptrl.optimizers.features import gru, init_gru, init_mlp, mlp
-from loptrl.optimizers.flat import Layout
+from loptrl.optimizers.flat import Layout, Split
 
 __all__ = [
     "GRUState",
@@ -111,6 +111,7 @@ def build(
     learning_rate: float = 3e-4,
     grad_clip: float | None = 1.0,
     eps: float = 1e-8,
+    split: Split | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Optim4RL: a learned ratio of two moments, in the direction of the gradient's sign.
 
@@ -122,6 +123,8 @@ def build(
         learning_rate: alpha; may be traced.
         grad_clip: every entry of the gradient is clipped to [-grad_clip, grad_clip]; None: not.
         eps: added to the second moment.
+        split: over which devices the work is split, inside `jax.shard_map`; the stack of the state
+            is then split along its first axis.
 
     Returns:
         The transformation; extra inputs are ignored.
@@ -130,17 +133,21 @@ def build(
         Lan, Mahmood, Yan & Xu, "Learning to Optimize for Reinforcement Learning", RLC 2024.
     """
     cells = ("rnn1", "rnn2")
-    return _build(_optim4rl, cells, ("mlp1", "mlp2"), theta, learning_rate, grad_clip, eps)
+    return _build(_optim4rl, cells, ("mlp1", "mlp2"), theta, learning_rate, grad_clip, eps, split)
 
 
 def build_linear(
-    theta: Any, *, learning_rate: float = 3e-4, grad_clip: float | None = 1.0
+    theta: Any,
+    *,
+    learning_rate: float = 3e-4,
+    grad_clip: float | None = 1.0,
+    split: Split | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """LinearOptim: u = -alpha (exp(o1) g + exp(o2) o3), (o1, o2, o3) = MLP(GRU(h, g)).
 
     It moves where the gradient is zero, unlike Optim4RL. Arguments as in `build`.
     """
-    return _build(_linear, ("rnn",), ("mlp",), theta, learning_rate, grad_clip, 0.0)
+    return _build(_linear, ("rnn",), ("mlp",), theta, learning_rate, grad_clip, 0.0, split)
 
 
 def build_l2lgd2(
@@ -149,13 +156,14 @@ def build_l2lgd2(
     learning_rate: float = 3e-4,
     grad_clip: float | None = 1.0,
     eps: float = 1e-8,
+    split: Split | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """L2LGD2: u = -alpha exp(MLP(GRU(h, s(g)))) g, with s(g) in Andrychowicz et al. 2016's scale.
 
     s(g) = [log(|g| + eps)/10, sign(g)] for a large gradient, [-1, e^10 g] for a tiny one. Arguments
     as in `build`.
     """
-    return _build(_l2lgd2, ("rnn",), ("mlp",), theta, learning_rate, grad_clip, eps)
+    return _build(_l2lgd2, ("rnn",), ("mlp",), theta, learning_rate, grad_clip, eps, split)
 
 
 def _build(
@@ -166,6 +174,7 @@ def _build(
     learning_rate: float,
     grad_clip: float | None,
     eps: float,
+    split: Split | None,
 ) -> optax.GradientTransformationExtraArgs:
     if set(theta) != {*cells, *heads}:
         raise LoptrlError(
@@ -175,7 +184,7 @@ def _build(
     units = sum(theta[cell]["hn"]["bias"].shape[-1] for cell in cells)
 
     def init(params: Any) -> GRUState:
-        layout = Layout.of(params)
+        layout = Layout.of(params, split)
         chunks, lanes, blocks = layout.stack_shape
         hidden = jnp.zeros((chunks, units, lanes, blocks), layout.dtype)
         return GRUState(hidden, jnp.zeros([], jnp.int32))
@@ -184,7 +193,7 @@ def _build(
         grads: Any, state: GRUState, params: Any = None, **extra: Any
     ) -> tuple[Any, GRUState]:
         del params, extra
-        layout = Layout.of(grads)
+        layout = Layout.of(grads, split)
         weights = jax.tree.map(lambda w: jnp.asarray(w, layout.dtype), theta)
         g = jax.lax.stop_gradient(layout.pack(grads))
         if grad_clip is not None:

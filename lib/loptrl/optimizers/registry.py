@@ -6,13 +6,17 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import jax
 import optax
 
 from loptrl.errors import LoptrlError
 from loptrl.optimizers.classic import adam, annealed, rmsprop
+from loptrl.optimizers.flat import Split
 from loptrl.optimizers.learned import LEARNED
+from loptrl.optimizers.open import OpenState
+from loptrl.optimizers.optim4rl import GRUState
 
-__all__ = ["make"]
+__all__ = ["make", "split_state"]
 
 _CLASSIC = {"adam": adam, "rmsprop": rmsprop}
 
@@ -24,6 +28,7 @@ def make(
     learning_rate: float | None = None,
     anneal: bool = False,
     num_updates: int | None = None,
+    split: Split | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer of that name.
 
@@ -34,6 +39,8 @@ def make(
         learning_rate: alpha of a learned rule that has one (Optim4RL and its relatives).
         anneal: alpha falls linearly to 0 with the extra input `training_fraction`.
         num_updates: planned length of the training, for a rule that needs it in advance (VeLO).
+        split: over which devices a rule that can (Optim4RL and its relatives, OPEN) splits its
+            work, inside `jax.shard_map`; `split_state` says which parts of the state are split.
 
     Raises:
         LoptrlError: the name is not known, the weights are not here, or an argument has no effect.
@@ -52,8 +59,24 @@ def make(
         if options and "learning_rate" not in takes:
             raise LoptrlError(f"{name} has no learning rate, got {learning_rate}; leave it out")
         options |= {"num_steps": num_updates} if "num_steps" in takes else {}
+        options |= {"split": split} if "split" in takes else {}
         optimizer = rule(weights, **options)
     else:
         known = ", ".join((*_CLASSIC, *LEARNED))
         raise LoptrlError(f"unknown optimizer {name!r}: expected one of {known}")
     return annealed(optimizer) if anneal else optimizer
+
+
+def split_state(state: Any) -> Any:
+    """A state of an optimizer made with `split`, as a tree of: is this array split over devices?
+
+    What is split is split along its first axis.
+    """
+
+    def marked(node: Any) -> Any:
+        if isinstance(node, (OpenState, GRUState)):
+            stacks = {name for name in node._fields if name != "count"}
+            return type(node)(*(name in stacks for name in node._fields))
+        return False
+
+    return jax.tree.map(marked, state, is_leaf=lambda x: isinstance(x, (OpenState, GRUState)))

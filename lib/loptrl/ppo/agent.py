@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,9 +24,11 @@ from loptrl.ppo.losses import Minibatch, ppo_loss
 from loptrl.ppo.networks import Actor, Critic
 from loptrl.ppo.rollout import EnvState, Transition, collect, evaluate, start
 
-__all__ = ["Agent", "HParams", "Structure", "TrainState"]
+__all__ = ["DEVICES", "Agent", "HParams", "Structure", "TrainState", "count_devices"]
 
-_AXIS = "devices"
+DEVICES = "devices"
+"""The mesh axis over which environments, and an optimizer's work, are split."""
+
 _DIAGNOSTIC_SAMPLES = 2048
 
 
@@ -81,10 +84,24 @@ class Structure:
         return cls(clip_values=clips, **{name: getattr(config, name) for name in names})
 
 
+def count_devices(structure: Structure, most: int | None = None) -> int:
+    """How many devices share an agent's environments, episodes and minibatches evenly.
+
+    Args:
+        structure: its sizes.
+        most: at most this many; None for all that jax has.
+    """
+    minibatch = structure.num_envs * structure.rollout_length // structure.minibatches
+    shared = math.gcd(structure.num_envs, structure.eval_envs, minibatch)
+    most = jax.device_count() if most is None else most
+    return max(d for d in range(1, most + 1) if shared % d == 0)
+
+
 class TrainState(NamedTuple):
     """Everything that goes on from one iteration to the next.
 
-    `env` is split over the devices; the rest is the same on each.
+    `env` is split over the devices, and so can parts of `opt_state` be; the rest is the same on
+    each.
     """
 
     params: dict[str, Any]
@@ -105,7 +122,9 @@ class Agent:
         optimizer: any optax transformation; it is offered `key`, `activity`,
             `training_fraction`, `epoch_fraction` and `loss` on every update.
         chunk: environments stepped together; None takes 128 on CPUs, all of them elsewhere.
-        devices: how many devices share the environments; None takes as many as divide the sizes.
+        devices: at most how many devices share the environments (see `count_devices`).
+        split_state: which arrays of the optimizer's state are split over `DEVICES`, along their
+            first axis: a tree of bools from a state; by default none is.
     """
 
     def __init__(
@@ -116,6 +135,7 @@ class Agent:
         *,
         chunk: int | None = None,
         devices: int | None = None,
+        split_state: Callable[[Any], Any] | None = None,
     ) -> None:
         self.structure, self.world = structure, world
         single = world.world
@@ -125,17 +145,19 @@ class Agent:
             single.action_size, single.discrete, structure.hidden, structure.activation
         )
         self.critic = Critic(structure.hidden, structure.activation)
-        minibatch = structure.num_envs * structure.rollout_length // structure.minibatches
-        shared = math.gcd(structure.num_envs, structure.eval_envs, minibatch)
-        most = jax.device_count() if devices is None else devices
-        self.num_devices = max(d for d in range(1, most + 1) if shared % d == 0)
+        self.num_devices = count_devices(structure, devices)
         local = structure.num_envs // self.num_devices
         most = chunk or (128 if jax.default_backend() == "cpu" else local)
         self._chunk = max(n for n in range(1, min(most, local) + 1) if local % n == 0)
         self._chunks = local // self._chunk
-        self.mesh = Mesh(jax.devices()[: self.num_devices], (_AXIS,))
-        replicated, split = PartitionSpec(), PartitionSpec(_AXIS)
-        state = TrainState(replicated, replicated, split, *[replicated] * 4)
+        self.mesh = Mesh(jax.devices()[: self.num_devices], (DEVICES,))
+        replicated, split = PartitionSpec(), PartitionSpec(DEVICES)
+        optimizer_state: Any = replicated
+        if split_state is not None:
+            params = jax.eval_shape(self._params, jax.random.key(0))
+            which = split_state(jax.eval_shape(self.optimizer.init, params))
+            optimizer_state = jax.tree.map(lambda one: split if one else replicated, which)
+        state = TrainState(replicated, optimizer_state, split, *[replicated] * 4)
         self.shardings = jax.tree.map(
             lambda spec: NamedSharding(self.mesh, spec),
             state,
@@ -161,21 +183,24 @@ class Agent:
 
     # Every method below runs on each device; arrays of environments are that device's share.
 
-    def _start(self, key: jax.Array, dynamics: Any) -> TrainState:
-        keys = {name: derive(key, name) for name in ("actor", "critic", "env", "train")}
+    def _params(self, key: jax.Array) -> dict[str, Any]:
         observation = jnp.zeros(self.world.world.observation_size)
-        params = {
-            "actor": self.actor.init(keys["actor"], observation)["params"],
-            "critic": self.critic.init(keys["critic"], observation)["params"],
+        return {
+            name: module.init(derive(key, name), observation)["params"]
+            for name, module in (("actor", self.actor), ("critic", self.critic))
         }
-        env_key = derive(keys["env"], jax.lax.axis_index(_AXIS))
+
+    def _start(self, key: jax.Array, dynamics: Any) -> TrainState:
+        params = self._params(key)
+        observation = jnp.zeros(self.world.world.observation_size)
+        env_key = derive(derive(key, "env"), jax.lax.axis_index(DEVICES))
         return TrainState(
             params,
             self.optimizer.init(params),
             start(self.world, env_key, self._chunks, self._chunk, dynamics),
             normalize.new(observation.shape),
             normalize.new(()),
-            keys["train"],
+            derive(key, "train"),
             jnp.int32(0),
         )
 
@@ -198,7 +223,7 @@ class Agent:
         """Collect a rollout, estimate advantages, make epochs x minibatches updates."""
         s = self.structure
         key = derive(state.key, "iteration", state.iteration)
-        device_key = derive(key, "device", jax.lax.axis_index(_AXIS))
+        device_key = derive(key, "device", jax.lax.axis_index(DEVICES))
         env, rollout = collect(
             self.world,
             self.policy,
@@ -210,20 +235,20 @@ class Agent:
             s.rollout_length,
             hparams.discount,
         )
-        return_moments = normalize.merge(state.return_moments, rollout.discounted, _AXIS)
+        return_moments = normalize.merge(state.return_moments, rollout.discounted, DEVICES)
         batch = self._batch(state, rollout, return_moments, hparams)
         (params, opt_state), metrics = self._update(
             state, batch, derive(device_key, "shuffle"), derive(key, "optimizer"), hparams
         )
-        episodes = jax.lax.psum(jnp.sum(rollout.finished_length > 0), _AXIS)
+        episodes = jax.lax.psum(jnp.sum(rollout.finished_length > 0), DEVICES)
         metrics["episodes"] = episodes.astype(jnp.float32)
         for name in ("finished_return", "finished_length"):
-            metrics[name] = jax.lax.psum(jnp.sum(getattr(rollout, name)), _AXIS)
+            metrics[name] = jax.lax.psum(jnp.sum(getattr(rollout, name)), DEVICES)
         after = TrainState(
             params,
             opt_state,
             env,
-            normalize.merge(state.observation_moments, rollout.observation, _AXIS),
+            normalize.merge(state.observation_moments, rollout.observation, DEVICES),
             return_moments,
             state.key,
             state.iteration + 1,
@@ -252,8 +277,8 @@ class Agent:
         advantage = generalized_advantages(*time_first, hparams.discount, hparams.gae_lambda)
         advantage = jnp.moveaxis(advantage, 0, 1)
         target = advantage + rollout.value
-        mean = jax.lax.pmean(jnp.mean(advantage), _AXIS)
-        variance = jax.lax.pmean(jnp.mean((advantage - mean) ** 2), _AXIS)
+        mean = jax.lax.pmean(jnp.mean(advantage), DEVICES)
+        variance = jax.lax.pmean(jnp.mean((advantage - mean) ** 2), DEVICES)
         batch = Minibatch(
             self._observe(state.observation_moments, rollout.observation),
             rollout.action,
@@ -290,7 +315,7 @@ class Agent:
             (loss, (metrics, activity)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
             # One collective for everything that is averaged over the devices.
             flat, unravel = ravel_pytree((loss, metrics, activity, grads))
-            loss, metrics, activity, grads = unravel(jax.lax.pmean(flat, _AXIS))
+            loss, metrics, activity, grads = unravel(jax.lax.pmean(flat, DEVICES))
             norms = {name: optax.tree.norm(grads[name]) for name in grads}
             grads = {
                 name: jax.tree.map(
@@ -346,7 +371,7 @@ class Agent:
         episodes = jnp.sum(metrics["episodes"])
         out["train_return"] = jnp.sum(metrics["finished_return"]) / episodes
         out["train_episode_length"] = jnp.sum(metrics["finished_length"]) / episodes
-        out["last_return"] = jax.lax.pmean(jnp.mean(state.env.last_return), _AXIS)
+        out["last_return"] = jax.lax.pmean(jnp.mean(state.env.last_return), DEVICES)
         return state, out
 
     def _evaluate(
@@ -358,23 +383,23 @@ class Agent:
             self.world,
             self.policy,
             functools.partial(self._act, state),
-            derive(key, jax.lax.axis_index(_AXIS)),
+            derive(key, jax.lax.axis_index(DEVICES)),
             dynamics,
             self.structure.eval_envs // self.num_devices,
             self.world.world.max_episode_steps,
             greedy,
         )
-        returns = jax.lax.all_gather(returns, _AXIS)
+        returns = jax.lax.all_gather(returns, DEVICES)
         out = {
             "eval_return": jnp.mean(returns),
             "eval_return_std": jnp.std(returns),
-            "eval_episode_length": jax.lax.pmean(jnp.mean(lengths), _AXIS),
+            "eval_episode_length": jax.lax.pmean(jnp.mean(lengths), DEVICES),
             "weight_norm": optax.tree.norm(state.params),
         }
         # On-policy samples: where the environments stand now, on every device.
         samples = state.env.observation.reshape(-1, *state.env.observation.shape[2:])
         samples = samples[: _DIAGNOSTIC_SAMPLES // self.num_devices]
-        samples = jax.lax.all_gather(samples, _AXIS, tiled=True)
+        samples = jax.lax.all_gather(samples, DEVICES, tiled=True)
         x = self._observe(state.observation_moments, samples)
         for name, module in (("actor", self.actor), ("critic", self.critic)):
             _, layers = module.apply({"params": state.params[name]}, x)

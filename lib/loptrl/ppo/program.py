@@ -54,13 +54,7 @@ class PPOProgram:
         first = jax.tree.map(lambda x: x[0], self._dynamics(0, 1))
         state = self.agent.start(root_key(self.seed), first)
         state = state._replace(opt_state=self._hyperparameters(state.opt_state))
-        shardings = self.agent.shardings
-        return TrainState(
-            *(
-                jax.tree.map(lambda x, s=sharding: jax.device_put(x, s), part)
-                for part, sharding in zip(state, shardings)
-            )
-        )
+        return jax.device_put(state, self.agent.shardings)
 
     def advance(self, state: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
         """One slice, and its row (two for the first slice: before and after)."""

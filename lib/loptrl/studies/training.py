@@ -41,8 +41,9 @@ def _agent(
     structure: Any, world: str, backend: str, rule: OptimizerConfig, num_updates: int | None
 ) -> Any:
     from loptrl import optimizers
-    from loptrl.ppo.agent import Agent
+    from loptrl.ppo.agent import DEVICES, Agent, count_devices
 
+    parts = count_devices(structure)
     alpha = None
     if rule.weights is not None:
         alpha = rule.learning_rate
@@ -58,8 +59,15 @@ def _agent(
         learning_rate=alpha,
         anneal=rule.anneal,
         num_updates=num_updates,
+        split=optimizers.Split(DEVICES, parts) if parts > 1 else None,
     )
-    return Agent(structure, make_world(world, backend), optimizer)
+    return Agent(
+        structure,
+        make_world(world, backend),
+        optimizer,
+        devices=parts,
+        split_state=optimizers.split_state if rule.weights is not None else None,
+    )
 
 
 @functools.lru_cache(maxsize=4)
