@@ -101,7 +101,7 @@ def test_annealed_steps_fall_linearly():
 def test_what_has_no_effect_is_refused():
     with pytest.raises(LoptrlError, match="expected adam without weights"):
         optimizers.make("adam", weights="multi")
-    with pytest.raises(LoptrlError, match="open has no learning rate, got 0.1; leave it out"):
+    with pytest.raises(LoptrlError, match=r"open has no learning rate, got 0.1; leave it out"):
         optimizers.make("open", learning_rate=0.1)
 
 

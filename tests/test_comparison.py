@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 import stored_runs
-from loptrl import drive, stats, weights
+from loptrl import book, drive, stats, weights
 from loptrl.errors import LoptrlError, WeightsError
+from loptrl.paths import repo_root
 from loptrl.runs import Store
 from loptrl.studies import brax_ant, comparison_figures, comparison_report, open_multitask
 from loptrl.studies.comparison_evidence import load
 
-GAMES = open_multitask.GAMES
+GAMES = open_multitask.COMPARISON.tasks
 FIGURES = [
     comparison_figures.curves_figure,
     comparison_figures.normalised_figure,
@@ -29,21 +32,20 @@ def no_imported_weights(monkeypatch, tmp_path):
 
 
 def of_games(store, **options):
-    study = open_multitask
-    parts = study.STUDY, study.GAMES, study.OPTIMIZERS, study.arm_name
-    return load(*parts, store=store, compute=options.pop("compute", "never"), **options)
+    options = {"compute": "never", **options}
+    return load(open_multitask.COMPARISON, store=store, **options)
 
 
-def of_bodies(store, **options):
-    study = brax_ant
-    parts = study.STUDY, study.BODIES, study.OPTIMIZERS, study.arm_name
-    return load(*parts, store=store, compute="never", **options)
+def of_bodies(store):
+    return load(brax_ant.COMPARISON, store=store, compute="never")
 
 
 def fill(store, study, tasks, levels, seeds=3, **options):
     for task in tasks:
         for optimizer, level in levels.items():
-            for spec in study.STUDY.specs("laptop", [study.arm_name(task, optimizer)], seeds):
+            for spec in study.STUDY.specs(
+                "laptop", [study.COMPARISON.arm_name(task, optimizer)], seeds
+            ):
                 stored_runs.keep(store, spec, level + spec.seed, **options)
 
 
@@ -99,7 +101,11 @@ def test_arms_whose_weights_are_not_here_are_not_trained(store, monkeypatch):
     monkeypatch.setattr(drive, "load_or_run", recorded)
     found = of_games(store, only="breakout", compute="missing")
     open_multitask.STUDY.load_or_run(store=store)
-    trained = {open_multitask.arm_name(game, one) for game in GAMES for one in ("adam", "rmsprop")}
+    trained = {
+        open_multitask.COMPARISON.arm_name(game, one)
+        for game in GAMES
+        for one in ("adam", "rmsprop")
+    }
     assert calls == [{"breakout.adam", "breakout.rmsprop"}, trained]
     assert found.without_weights() == ["open", "open_multi", "optim4rl", "velo"]
 
@@ -196,3 +202,32 @@ def test_a_diverged_run_counts_as_the_random_policy(store):
 def test_an_unknown_game_is_refused(store):
     with pytest.raises(LoptrlError, match=r"expected all or one of asterix, .*, got 'pong'"):
         of_games(store, only="pong")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("notebook", "parameters", "images", "arms"),
+    [
+        ("04_open_multitask", {"games": "breakout"}, 4, ["breakout.adam", "breakout.rmsprop"]),
+        ("05_brax_ant", {"bodies": "ant"}, 1, ["ant.adam", "ant.rmsprop"]),
+    ],
+)
+def test_the_notebooks_train_and_make_a_page(
+    tmp_path, monkeypatch, library_path, notebook, parameters, images, arms
+):
+    """At smoke size, with no weights here: the hand-designed optimizers are trained for real."""
+    import nbformat
+
+    monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
+    # The reference numbers stand with the results.
+    shutil.copytree(repo_root() / "data" / "reference", tmp_path / "data" / "reference")
+    given = {"budget": "smoke", "env_steps": "512", "seeds": "1", **parameters}
+    path = repo_root() / "notebooks" / f"{notebook}.md"
+    page = book.execute(path, given, to="tiny", output_dir=tmp_path / "pages")
+    runs = sorted((tmp_path / "data" / "results").glob("*/*/*.parquet"))
+    assert [run.parent.name for run in runs] == arms
+    node = nbformat.read(page, as_version=4)
+    shown = [o for c in node.cells for o in c.get("outputs", []) if "image/png" in o["data"]]
+    assert len(shown) == images
+    text = page.read_text(encoding="utf-8")
+    assert "No run of OPEN (" in text and str(tmp_path) not in text

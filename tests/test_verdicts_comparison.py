@@ -72,7 +72,9 @@ def test_c10_weighs_games_by_adam():
         "open_multi": {"a": 20 + SPREAD / 10, "b": 500 + SPREAD},
     }
     verdict = verdicts.c10(scores, "open_multi", [], rng=rng())
-    assert verdict.estimates["Adam-normalised IQM of open_multi"].value == pytest.approx(1.25, abs=0.01)
+    assert verdict.estimates["Adam-normalised IQM of open_multi"].value == pytest.approx(
+        1.25, abs=0.01
+    )
 
 
 @pytest.mark.parametrize(

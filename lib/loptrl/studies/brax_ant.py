@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from loptrl.studies.base import Arm, Budget, Study
+from loptrl.studies.base import Budget
+from loptrl.studies.comparison import Comparison
 from loptrl.studies.open_agent import BRAX, learned, tuned
 
-__all__ = ["BODIES", "OPTIMIZERS", "STUDY", "arm_name"]
+__all__ = ["COMPARISON", "STUDY"]
 
-BODIES = {"ant": "Ant", "humanoid": "Humanoid"}
-"""The bodies by the name of their world."""
-
-OPTIMIZERS = {
+_BODIES = {"ant": "Ant", "humanoid": "Humanoid"}
+_OPTIMIZERS = {
     "adam": "Adam (tuned on Ant)",
     "rmsprop": "RMSProp (tuned on Ant)",
     "open": "OPEN (from Ant)",
@@ -18,8 +17,6 @@ OPTIMIZERS = {
     "optim4rl": "Optim4RL (from Ant)",
     "velo": "VeLO",
 }
-"""The optimizers by the key of their look, in words."""
-
 _LEARNED = {
     "open": ("open", "open/ant"),
     "open_multi": ("open", "open/multi"),
@@ -29,36 +26,22 @@ _LEARNED = {
 
 # As the source report ran it: networks of width 256.
 _BODY_SETTINGS = {"ant": {}, "humanoid": {"hidden": [256, 256]}}
-_LENGTHS = {"ant": {}, "humanoid": {"laptop": 10_000_000}}
-
-
-def arm_name(body: str, optimizer: str) -> str:
-    """The arm of an optimizer on a body."""
-    return f"{body}.{optimizer}"
 
 
 def _settings(body: str, optimizer: str) -> dict:
-    if optimizer in _LEARNED:
-        return learned(*_LEARNED[optimizer])
-    return tuned(optimizer, body)
+    rule = learned(*_LEARNED[optimizer]) if optimizer in _LEARNED else tuned(optimizer, body)
+    return {**_BODY_SETTINGS[body], **rule}
 
 
-STUDY = Study(
-    name="brax_ant",
-    title="Learned optimizers on Brax Ant and Humanoid",
-    version=1,
+COMPARISON = Comparison.of(
+    "brax_ant",
+    "Learned optimizers on Brax Ant and Humanoid",
+    1,
     base=BRAX,
-    arms={
-        arm_name(body, optimizer): Arm(
-            arm_name(body, optimizer),
-            f"{words}: {label}",
-            optimizer,
-            {"world": body, **_BODY_SETTINGS[body], **_settings(body, optimizer)},
-            env_steps=_LENGTHS[body],
-        )
-        for optimizer, label in OPTIMIZERS.items()
-        for body, words in BODIES.items()
-    },
+    tasks=_BODIES,
+    optimizers=_OPTIMIZERS,
+    settings=_settings,
+    env_steps={"humanoid": {"laptop": 10_000_000}},
     budgets={
         "smoke": Budget(
             env_steps=4_000,
@@ -76,3 +59,4 @@ STUDY = Study(
         "paper": Budget(env_steps=50_000_000, seeds=16),
     },
 )
+STUDY = COMPARISON.study

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from loptrl import stats
 from loptrl.errors import LoptrlError
 from loptrl.paths import reference_dir
 from loptrl.runs import Store
-from loptrl.studies.base import Study
+from loptrl.studies.comparison import Comparison
 from loptrl.studies.evidence import Compute, Curve, StudyEvidence, gather
 
 __all__ = ["ComparisonEvidence", "load"]
@@ -26,26 +26,20 @@ _PUBLISHED_OPTIMIZERS = {"adam": "adam", "rmsprop": "rmsprop", "open_multi": "op
 
 
 def load(
-    study: Study,
-    tasks: Mapping[str, str],
-    optimizers: Mapping[str, str],
-    arm_name: Callable[[str, str], str],
-    *,
+    comparison: Comparison,
     only: str = "all",
     budget: str = "laptop",
     env_steps: int = 0,
     seeds: int = 0,
     compute: Compute = "auto",
+    *,
     store: Store | None = None,
     progress: Any = "auto",
 ) -> ComparisonEvidence:
     """The runs of a comparison at a budget, and what of them is missing.
 
     Args:
-        study: its arms are `arm_name(task, optimizer)`.
-        tasks: worlds, with their names in words.
-        optimizers: keys of their looks, in words.
-        arm_name: the arm of an optimizer on a task.
+        comparison: of which optimizers on which tasks.
         only: one task, or "all".
         budget: "smoke", "laptop" or "paper".
         env_steps: length of every run; 0 for the budget's own.
@@ -59,13 +53,15 @@ def load(
         DamagedRun: a stored run is damaged and nothing may be trained.
         Stopped: training was stopped; the same call goes on.
     """
-    if only != "all" and only not in tasks:
-        raise LoptrlError(f"expected all or one of {', '.join(tasks)}, got {only!r}")
-    chosen = {task: words for task, words in tasks.items() if only in ("all", task)}
+    if only != "all" and only not in comparison.tasks:
+        raise LoptrlError(f"expected all or one of {', '.join(comparison.tasks)}, got {only!r}")
+    study, optimizers = comparison.study, comparison.optimizers
+    tasks = {task: words for task, words in comparison.tasks.items() if only in ("all", task)}
+    arms = [comparison.arm_name(task, one) for task in tasks for one in optimizers]
     settings: dict[str, Any] = {"env_steps": int(env_steps)} if env_steps else {}
     asked, runs = gather(
         study,
-        [([arm_name(task, one) for task in chosen for one in optimizers], seeds or None)],
+        [(arms, seeds or None)],
         budget,
         settings,
         compute,
@@ -74,27 +70,29 @@ def load(
         progress=progress,
     )
     return ComparisonEvidence(
-        study, budget, settings, seeds or None, asked, runs, chosen, optimizers, arm_name
+        study, budget, settings, seeds or None, asked, runs, Comparison(study, tasks, optimizers)
     )
 
 
 @dataclass(frozen=True, eq=False)
 class ComparisonEvidence(StudyEvidence):
-    """Runs of several optimizers on several tasks.
+    """Runs of several optimizers on several tasks; `comparison` holds those that were asked for."""
 
-    Attributes:
-        tasks: worlds, with their names in words.
-        optimizers: keys of their looks, in words.
-        arm_name: the arm of an optimizer on a task.
-    """
+    comparison: Comparison
 
-    tasks: Mapping[str, str]
-    optimizers: Mapping[str, str]
-    arm_name: Callable[[str, str], str]
+    @property
+    def tasks(self) -> Mapping[str, str]:
+        """Worlds, with their names in words."""
+        return self.comparison.tasks
+
+    @property
+    def optimizers(self) -> Mapping[str, str]:
+        """Keys of their looks, in words."""
+        return self.comparison.optimizers
 
     def arms(self, task: str) -> dict[str, str]:
         """Optimizer -> arm, of those with a stored run on a task."""
-        arms = {one: self.arm_name(task, one) for one in self.optimizers}
+        arms = {one: self.comparison.arm_name(task, one) for one in self.optimizers}
         return {one: arm for one, arm in arms.items() if self.seeds(arm)}
 
     def training_returns(self, arm: str) -> Curve:
@@ -138,7 +136,8 @@ class ComparisonEvidence(StudyEvidence):
             for optimizer in self.optimizers
             if optimizer not in self.scores
             and any(
-                self.study.weights_of(self.arm_name(task, optimizer)) in ("absent", "unknown")
+                self.study.weights_of(self.comparison.arm_name(task, optimizer))
+                in ("absent", "unknown")
                 for task in self.tasks
             )
         ]

@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 
 from loptrl import stats, status_page, verdicts
-from loptrl.studies import brax_ant, open_multitask
-from loptrl.studies.comparison_evidence import ComparisonEvidence
-from loptrl.studies.comparison_evidence import load as load_comparison
-from loptrl.studies.evidence import Compute
+from loptrl.studies import brax_ant
+from loptrl.studies.comparison_evidence import ComparisonEvidence, load
 from loptrl.studies.words import estimate, listed, paragraphs, plural
 from loptrl.verdicts import Verdict
 
@@ -19,8 +17,7 @@ __all__ = [
     "decided",
     "finals_table",
     "headline",
-    "load_bodies",
-    "load_games",
+    "load",
     "missing",
     "published_table",
     "verdicts_of",
@@ -33,48 +30,6 @@ _SAID = {
     "C11": "The report: on Ant OPEN is at most level with Adam, and fails out of distribution.",
     "C12": "The report: VeLO performs poorly in reinforcement learning.",
 }
-
-
-def load_games(
-    games: str = "all",
-    budget: str = "laptop",
-    env_steps: int = 0,
-    seeds: int = 0,
-    compute: Compute = "auto",
-) -> ComparisonEvidence:
-    """The runs of study 4 (see `comparison_evidence.load`)."""
-    return load_comparison(
-        open_multitask.STUDY,
-        open_multitask.GAMES,
-        open_multitask.OPTIMIZERS,
-        open_multitask.arm_name,
-        only=games,
-        budget=budget,
-        env_steps=env_steps,
-        seeds=seeds,
-        compute=compute,
-    )
-
-
-def load_bodies(
-    bodies: str = "all",
-    budget: str = "laptop",
-    env_steps: int = 0,
-    seeds: int = 0,
-    compute: Compute = "auto",
-) -> ComparisonEvidence:
-    """The runs of study 5 (see `comparison_evidence.load`)."""
-    return load_comparison(
-        brax_ant.STUDY,
-        brax_ant.BODIES,
-        brax_ant.OPTIMIZERS,
-        brax_ant.arm_name,
-        only=bodies,
-        budget=budget,
-        env_steps=env_steps,
-        seeds=seeds,
-        compute=compute,
-    )
 
 
 def verdicts_of(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:

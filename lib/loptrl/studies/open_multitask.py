@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from loptrl.studies.base import Arm, Budget, Study
+from loptrl.studies.base import Budget
+from loptrl.studies.comparison import Comparison
 from loptrl.studies.open_agent import MINATAR, learned, tuned
 
-__all__ = ["GAMES", "OPTIMIZERS", "STUDY", "arm_name"]
+__all__ = ["COMPARISON", "STUDY"]
 
-GAMES = {
+_GAMES = {
     "asterix": "Asterix",
     "freeway": "Freeway",
     "breakout": "Breakout",
     "space_invaders": "SpaceInvaders",
 }
-"""The games by the name of their world."""
-
-OPTIMIZERS = {
+_OPTIMIZERS = {
     "adam": "Adam (tuned)",
     "rmsprop": "RMSProp (tuned)",
     "open": "OPEN (this game's)",
@@ -23,14 +22,7 @@ OPTIMIZERS = {
     "optim4rl": "Optim4RL (from Ant)",
     "velo": "VeLO",
 }
-"""The optimizers by the key of their look, in words."""
-
 _TEN = {"laptop": 10, "paper": 16}
-
-
-def arm_name(game: str, optimizer: str) -> str:
-    """The arm of an optimizer on a game."""
-    return f"{game}.{optimizer}"
 
 
 def _settings(game: str, optimizer: str) -> dict:
@@ -43,22 +35,15 @@ def _settings(game: str, optimizer: str) -> dict:
     return learned(optimizer, {"optim4rl": "optim4rl/ant", "velo": "velo/released"}[optimizer])
 
 
-STUDY = Study(
-    name="open_multitask",
-    title="Learned optimizers on four MinAtar games",
-    version=1,
+COMPARISON = Comparison.of(
+    "open_multitask",
+    "Learned optimizers on four MinAtar games",
+    1,
     base=MINATAR,
-    arms={
-        arm_name(game, optimizer): Arm(
-            arm_name(game, optimizer),
-            f"{words}: {label}",
-            optimizer,
-            {"world": game, **_settings(game, optimizer)},
-            _TEN if optimizer in ("adam", "open_multi") else {},
-        )
-        for optimizer, label in OPTIMIZERS.items()
-        for game, words in GAMES.items()
-    },
+    tasks=_GAMES,
+    optimizers=_OPTIMIZERS,
+    settings=_settings,
+    seeds={"adam": _TEN, "open_multi": _TEN},
     budgets={
         "smoke": Budget(
             env_steps=2_048,
@@ -81,3 +66,4 @@ STUDY = Study(
         ),
     },
 )
+STUDY = COMPARISON.study
