@@ -332,7 +332,7 @@ def test_two_clips_off_may_be_better_than_one(tmp_path, both_off, said):
         stored_runs.keep(store, spec, both_off)
     words = report.on_clipping(evidence(store))
     assert f"Adam, neither clip {0 if said else 3} of 3." in words
-    assert ("lowers the rate again" in words) is said
+    assert ("as well the rate is lower, by 1.00" in words) is said
 
 
 def test_the_interval_of_one_seed_is_not_shown(tmp_path):
