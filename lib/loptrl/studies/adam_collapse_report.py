@@ -246,20 +246,8 @@ def _without_both(evidence: Evidence) -> str:
         text += (
             f" Without the gradient clip as well the rate is lower, by {difference} (score "
             "interval): lacking the ratio clip does not by itself make a collapse. A candidate "
-            "reason, not tested here: an unclipped gradient can be large, then stays "
-            "in Adam's second moment for about a thousand updates and makes them small, which is a "
-            "brake too."
-        )
-    return text
-    difference = stats.rate_difference_interval(*counts["no_ratio_clip"], *counts["no_clip"])
-    if difference.low > 0:
-        text += (
-            " Taking away the gradient clip as well lowers the rate again, by "
-            f"{difference} (score interval): the collapse belongs to an agent with a gradient clip "
-            "and no ratio clip, and the ratio clip is not the only thing that can prevent it. A "
-            "gradient that is not clipped can be large; it then stays in Adam's second moment for "
-            "about a thousand updates and makes them small. That would be a brake of Adam's own; "
-            "these runs do not test whether it is the reason."
+            "reason, not tested here: an unclipped gradient can be large, then stays in Adam's "
+            "second moment for about a thousand updates and makes them small, which is a brake too."
         )
     return text
 
