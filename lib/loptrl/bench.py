@@ -18,13 +18,16 @@ from typing import Any
 from loptrl import devices, provenance
 from loptrl.errors import LoptrlError
 
-__all__ = ["BRAX", "OURS", "measure_arm", "measure_brax", "report"]
+__all__ = ["BRAX", "BRAX_ALL", "OURS", "measure_arm", "measure_brax", "report"]
 
 OURS = "adam_collapse/adam"
 """Study 1's agent: PPO with Adam on the spring Ant."""
 
 BRAX = "brax"
-"""Brax's own trainer, in the place of an arm."""
+"""Brax's own trainer in the place of an arm, as it comes: a CPU is one device to it."""
+
+BRAX_ALL = "brax:all"
+"""The same with one host device per core, which is how our agent runs."""
 
 
 def measure_arm(name: str, seconds: float) -> dict[str, float]:
@@ -73,13 +76,17 @@ def _spec(name: str) -> Any:
     return spec
 
 
-def measure_brax(seconds: float) -> dict[str, float]:
+def measure_brax(seconds: float, host_devices: int | None = None) -> dict[str, float]:
     """The same for `brax.training.agents.ppo`: its own loop, the same task, networks and batches.
 
     Its own timer is read (evaluations and compilation left out). `jax.device_put_replicated`,
     which it calls and jax no longer has, is put back for this measurement only.
+
+    Args:
+        seconds: about how long to measure.
+        host_devices: devices to make of a CPU; None for one per core.
     """
-    count = devices.prepare()
+    count = devices.prepare(host_devices)
     import jax
 
     with warnings.catch_warnings():
@@ -140,6 +147,9 @@ def _device_put_replicated(tree: Any, to: list[Any]) -> Any:
     return jax.tree.map(lambda x: jax.device_put(jnp.stack([x] * len(to)), sharding), tree)
 
 
+_BRAX_DEVICES = {BRAX: 1, BRAX_ALL: None}
+
+
 def _in_process(name: str, seconds: float) -> dict[str, float]:
     command = [sys.executable, "-m", "loptrl.bench", name, "--seconds", str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -154,7 +164,7 @@ def report(seconds: float, names: Sequence[str]) -> str:
 
     Args:
         seconds: about how long each measurement takes.
-        names: arms as STUDY/ARM, or `BRAX`; the first is measured again after the others.
+        names: arms as STUDY/ARM, `BRAX` or `BRAX_ALL`; the first is measured again at the end.
 
     Raises:
         LoptrlError: `seconds` is not above 0, an arm is unknown, or a measurement failed.
@@ -162,7 +172,7 @@ def report(seconds: float, names: Sequence[str]) -> str:
     if not seconds > 0:
         raise LoptrlError(f"seconds must be above 0, got {seconds}")
     for name in names:
-        if name != BRAX:
+        if name not in _BRAX_DEVICES:
             _spec(name)
     order = [*names, names[0]] if len(names) > 1 else list(names)
     results = [(name, _in_process(name, seconds)) for name in order]
@@ -185,8 +195,8 @@ def _main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     arguments = parser.parse_args()
     measured = (
-        measure_brax(arguments.seconds)
-        if arguments.name == BRAX
+        measure_brax(arguments.seconds, _BRAX_DEVICES[arguments.name])
+        if arguments.name in _BRAX_DEVICES
         else measure_arm(arguments.name, arguments.seconds)
     )
     print(json.dumps(measured))

@@ -158,12 +158,13 @@ class Bench:
     seconds: float = 60.0
     """About how long each measurement takes."""
     arm: Texts = ()
-    """STUDY/ARM to measure, or brax; repeat for several. All ratios are to the first."""
+    """STUDY/ARM to measure, or brax or brax:all; repeat for several. All ratios are to the first."""
 
     def __call__(self) -> None:
         from loptrl import bench
 
-        print(bench.report(self.seconds, self.arm or (bench.OURS, bench.BRAX)))
+        ours_and_brax = bench.OURS, bench.BRAX, bench.BRAX_ALL
+        print(bench.report(self.seconds, self.arm or ours_and_brax))
 
 
 _COMMANDS = {
