@@ -158,7 +158,7 @@ class Bench:
     seconds: float = 60.0
     """About how long each measurement takes."""
     arm: Texts = ()
-    """STUDY/ARM to measure, or brax or brax:all; repeat for several. All ratios are to the first."""
+    """STUDY/ARM to measure, or brax, or brax:all; repeat for several. Ratios are to the first."""
 
     def __call__(self) -> None:
         from loptrl import bench
