@@ -50,11 +50,15 @@ def test_run_status_show(data, capsys):
 
 def test_status_of_nothing_and_of_something(data, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("LOPTRL_CACHE", str(data.parent / "cache"))
     cli.main(["status", "--budget", "smoke"])
     out = capsys.readouterr().out
-    lines = [line for line in out.splitlines() if "missing" in line]
     assert "Adam on a changing Ant (adam_collapse), smoke budget" in out
-    assert len(lines) == 36 and "control_0.02" in out
+    assert "control_0.02" in out and "breakout.open_multi" in out
+    # Study 1, and the two hand-designed optimizers of the others: 8 and 4 arms of 2 seeds.
+    assert len([line for line in out.splitlines() if "missing" in line]) == 36 + 16 + 8
+    assert len([line for line in out.splitlines() if "no weights" in line]) == 24 + 12
+    assert "weights are not known here: asterix.velo, freeway.velo" in out
     assert files_of(data) == [], "looking makes nothing"
 
 

@@ -85,7 +85,7 @@ class Run:
 
 @dataclasses.dataclass
 class Status:
-    """What is done, partial, running, missing or damaged, and which runs diverged."""
+    """What is done, partial, running, missing or damaged, which runs diverged or lack weights."""
 
     study: Annotated[tyro.conf.Positional[str | None], tyro.conf.arg(metavar="STUDY")] = None
     """Name of a study; all by default."""
@@ -113,8 +113,16 @@ class Status:
                     speed = f"{manifest['env_steps_per_s']:,.0f}"
                     if manifest["diverged_at"] is not None:
                         state = "diverged"
+                elif state == "missing" and study.weights_of(spec.arm) == "absent":
+                    state = "no weights"
                 table.add_row(spec.arm, str(spec.seed), spec.key, state, steps, speed)
             Console().print(table)
+            unknown = [arm for arm in study.arms if study.weights_of(arm) == "unknown"]
+            if unknown:
+                print(
+                    f"Not planned, for their weights are not known here: {', '.join(unknown)}; "
+                    "`loptrl weights list` says where they are."
+                )
 
 
 @dataclasses.dataclass
