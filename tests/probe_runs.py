@@ -21,9 +21,10 @@ from loptrl.envs.drift import Drift
 from loptrl.envs.probes import PROBES
 from loptrl.envs.world import VectorWorld
 from loptrl.errors import LoptrlError
-from loptrl.ppo.agent import Agent, Structure
+from loptrl.ppo.agent import Agent
 from loptrl.ppo.config import PPOConfig
 from loptrl.ppo.program import PPOProgram
+from loptrl.ppo.structure import Structure
 from loptrl.runs import RunSpec, Store
 from loptrl.studies.adam_collapse import STUDY
 from loptrl.studies.training import make_program

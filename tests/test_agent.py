@@ -14,8 +14,8 @@ import pytest
 from loptrl.drive import load_or_run
 from loptrl.envs.drift import Drift
 from loptrl.keys import root_key
-from loptrl.ppo.agent import HParams, Structure
 from loptrl.ppo.program import PPOProgram
+from loptrl.ppo.structure import HParams, Structure
 from loptrl.runs import RunSpec
 from probe_runs import agent_for, compilations, config, leaves, play
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from loptrl.ppo.agent import HParams
 from loptrl.ppo.config import PPOConfig
 from loptrl.ppo.distributions import DiagonalGaussian
 from loptrl.ppo.losses import Minibatch, ppo_loss
 from loptrl.ppo.networks import Actor, Critic
+from loptrl.ppo.structure import HParams
 
 ACTOR = Actor(2, False, (8,), "tanh")
 CRITIC = Critic((8,), "tanh")

@@ -195,7 +195,7 @@ def _accumulate(
     decays = np.asarray(DECAYS, np.float32)
     kept, new = (x.astype(g.dtype)[:, None, None] for x in (decays, np.float32(1.0) - decays))
     momentum = kept * momentum + new * g[None]
-    weight = valid.astype(g.dtype)
+    weight = valid.astype(g.dtype)[None]
     sums = [jnp.sum(x * x * weight, axis=1) for x in _features(momentum, g, p)]
     return momentum, jnp.concatenate(sums)
 

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from loptrl.keys import root_key
-from loptrl.ppo.agent import Agent, HParams, TrainState
+from loptrl.ppo.agent import Agent, TrainState
 from loptrl.ppo.config import PPOConfig
+from loptrl.ppo.structure import HParams
 
 __all__ = ["PPOProgram"]
 

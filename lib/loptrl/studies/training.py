@@ -18,8 +18,8 @@ def make_program(spec: RunSpec) -> Any:
     devices.prepare()
     from loptrl import optimizers
     from loptrl.envs.drift import Drift
-    from loptrl.ppo.agent import Structure
     from loptrl.ppo.program import PPOProgram
+    from loptrl.ppo.structure import Structure
 
     config = PPOConfig.from_dict(plain(spec.config))
     rule = config.optimizer.rule
@@ -41,7 +41,8 @@ def _agent(
     structure: Any, world: str, backend: str, rule: OptimizerConfig, num_updates: int | None
 ) -> Any:
     from loptrl import optimizers
-    from loptrl.ppo.agent import DEVICES, Agent, count_devices
+    from loptrl.ppo.agent import DEVICES, Agent
+    from loptrl.ppo.structure import count_devices
 
     parts = count_devices(structure)
     alpha = None
