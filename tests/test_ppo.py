@@ -34,7 +34,7 @@ ENDLESS = {
 def test_a_time_limit_is_no_end():
     """Rewards of 1 for ever are worth 1 / (1 - gamma), whatever the limit of 8 steps."""
     agent, state, rows = learned(**ENDLESS)
-    assert float(agent._value(state, jnp.zeros(1))) == pytest.approx(10.0, rel=0.05)
+    assert float(agent.learner.value(state, jnp.zeros(1))) == pytest.approx(10.0, rel=0.05)
     assert rows[-1]["eval_return"] == 8.0 and rows[-1]["eval_episode_length"] == 8.0
     assert rows[-1]["train_return"] == 8.0 and rows[-1]["train_episode_length"] == 8.0
 
@@ -43,7 +43,7 @@ def test_taken_for_an_end_it_makes_the_value_wrong():
     agent, state, _ = learned(**ENDLESS, bootstrap_truncation=False)
     # The observation does not tell the time: the mean of the 8 remaining discounted sums.
     expected = np.mean([(1 - 0.9**left) / 0.1 for left in range(1, 9)])
-    assert float(agent._value(state, jnp.zeros(1))) == pytest.approx(expected, rel=0.05)
+    assert float(agent.learner.value(state, jnp.zeros(1))) == pytest.approx(expected, rel=0.05)
 
 
 REACH = config(
@@ -65,7 +65,7 @@ def agent_of(name):
 def test_the_best_action_is_found(name):
     agent = agent_of(name)
     state, rows = play(program_for(REACH, agent, learning_rate=5e-3))
-    mean, log_std = agent._act(state, jnp.zeros((1, 1)))
+    mean, log_std = agent.learner.act(state, jnp.zeros((1, 1)))
     assert float(mean[0, 0]) == pytest.approx(0.5, abs=0.1)
     assert float(log_std[0]) < -0.5, "narrower than at the start"
     # The mode is played: almost the best reward, the friction itself.

@@ -1,4 +1,4 @@
-"""The `loptrl` command: runs, notebooks, measurements of speed, and trained weights."""
+"""The `loptrl` command: runs, notebooks, measurements of speed, meta-training and weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import tyro
 
 from loptrl.errors import LoptrlError
+from loptrl.meta_cli import MetaCommands
 from loptrl.weights_cli import WeightsCommands
 
 __all__ = ["main"]
@@ -182,6 +183,7 @@ _COMMANDS = {
     "execute": Execute,
     "bench": Bench,
     "weights": WeightsCommands,
+    "meta": MetaCommands,
 }
 
 

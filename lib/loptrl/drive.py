@@ -100,6 +100,7 @@ def load_or_run(
     progress: ProgressMode = "auto",
     checkpoint_every_s: float = 60.0,
     command: str | None = None,
+    watch: Callable[[RunSpec, Sequence[Row]], None] | None = None,
 ) -> Results:
     """Read the runs that are stored and compute the others.
 
@@ -116,6 +117,7 @@ def load_or_run(
         progress: see ``progress.Progress``.
         checkpoint_every_s: seconds between checkpoints.
         command: the command that computes these runs, for messages; default made from the specs.
+        watch: given the run and all its rows so far after every slice, such as to draw them.
 
     Raises:
         MissingRun: a run is missing and compute is "never".
@@ -146,10 +148,8 @@ def load_or_run(
         for spec in pending:
             store.check_writable(spec)
         with StopSignals(view.notice) as stop:
-            jobs = [
-                _Job(s, make_program, store, checkpoint_every_s, deadline, stop, view, command)
-                for s in pending
-            ]
+            rest = make_program, store, checkpoint_every_s, deadline, stop, view, command, watch
+            jobs = [_Job(spec, *rest) for spec in pending]
             found |= _work(jobs, again=compute == "always", total=len(specs))
     return Results([found[spec.key] for spec in specs])
 
@@ -198,6 +198,7 @@ class _Job:
         stop: StopSignals,
         view: Progress,
         command: str | None = None,
+        watch: Callable[[RunSpec, Sequence[Row]], None] | None = None,
     ) -> None:
         if not checkpoint_every_s >= 0:
             raise LoptrlError(
@@ -206,7 +207,7 @@ class _Job:
         self.spec, self.make_program, self.store = spec, make_program, store
         self.checkpoint_every_s, self.deadline = checkpoint_every_s, deadline
         self.stop, self.view = stop, view
-        self.command = command or spec.command
+        self.command, self.watch = command or spec.command, watch
 
     def check_time(self, done: int, total: int) -> None:
         """Raise Stopped when a signal came or the deadline has passed, between runs."""
@@ -268,6 +269,8 @@ class _Job:
                 rows += clean(new, rows, self.spec)
                 diverged_at = divergence(rows)
                 self.view.update(step * per_slice)
+                if self.watch is not None:
+                    self.watch(self.spec, rows)
                 if step == slices or diverged_at is not None:
                     break
                 if self.stop.signum is not None:

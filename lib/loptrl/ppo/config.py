@@ -9,7 +9,7 @@ from typing import Any
 
 from loptrl.errors import LoptrlError
 
-__all__ = ["OptimizerConfig", "PPOConfig", "checked_fields"]
+__all__ = ["OptimizerConfig", "PPOConfig", "check_flag", "check_number", "checked_fields"]
 
 
 def checked_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def checked_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
     return dict(data)
 
 
-def _number(
+def check_number(
     name: str,
     value: Any,
     low: float,
@@ -43,7 +43,7 @@ def _number(
     raise LoptrlError(f"{name} must be {kind} {bound}, got {value!r}")
 
 
-def _flag(name: str, value: Any) -> None:
+def check_flag(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise LoptrlError(f"{name} must be true or false, got {value!r}")
 
@@ -83,14 +83,14 @@ class OptimizerConfig:
         if self.learning_rate is None and self.weights is None:
             object.__setattr__(self, "learning_rate", 3e-4)
         if self.learning_rate is not None:
-            _number("learning_rate", self.learning_rate, 0.0, open_low=True)
-        _number("b1", self.b1, 0.0, 1.0)
-        _number("b2", self.b2, 0.0, 1.0)
+            check_number("learning_rate", self.learning_rate, 0.0, open_low=True)
+        check_number("b1", self.b1, 0.0, 1.0)
+        check_number("b2", self.b2, 0.0, 1.0)
         if self.b1 == 1 or self.b2 == 1:
             raise LoptrlError("b1 and b2 must be below 1, or the moments never move; got 1")
-        _number("eps", self.eps, 0.0)
-        _number("weight_decay", self.weight_decay, 0.0)
-        _flag("anneal", self.anneal)
+        check_number("eps", self.eps, 0.0)
+        check_number("weight_decay", self.weight_decay, 0.0)
+        check_flag("anneal", self.anneal)
         if self.sha256 is not None and self.weights is None:
             raise LoptrlError("sha256 names an optimizer's weights, got no weights; name them too")
         changed = [f.name for f in self._numbers() if getattr(self, f.name) != f.default]
@@ -196,33 +196,33 @@ class PPOConfig:
             "eval_envs",
         ):
             value = getattr(self, name)
-            _number(name, value, 1, whole=True)
+            check_number(name, value, 1, whole=True)
             object.__setattr__(self, name, int(value))
         if self.batch_size % self.minibatches:
             raise LoptrlError(
                 f"minibatches must divide num_envs x rollout_length = {self.batch_size}, "
                 f"got {self.minibatches}; choose a divisor"
             )
-        _number("discount", self.discount, 0.0, 1.0)
-        _number("gae_lambda", self.gae_lambda, 0.0, 1.0)
+        check_number("discount", self.discount, 0.0, 1.0)
+        check_number("gae_lambda", self.gae_lambda, 0.0, 1.0)
         for name in ("clip_ratio", "value_clip", "max_grad_norm"):
             if getattr(self, name) is not None:
-                _number(name, getattr(self, name), 0.0, open_low=True)
-        _number("value_coef", self.value_coef, 0.0)
-        _number("entropy_coef", self.entropy_coef, 0.0)
+                check_number(name, getattr(self, name), 0.0, open_low=True)
+        check_number("value_coef", self.value_coef, 0.0)
+        check_number("entropy_coef", self.entropy_coef, 0.0)
         if not isinstance(self.hidden, (list, tuple)) or not self.hidden:
             raise LoptrlError(
                 f"hidden must list the widths of at least one layer, such as [64, 64], "
                 f"got {self.hidden!r}"
             )
         for width in self.hidden:
-            _number("a width in hidden", width, 1, whole=True)
+            check_number("a width in hidden", width, 1, whole=True)
         object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
         for name in ("world", "backend"):
             if not isinstance(getattr(self, name), str):
                 raise LoptrlError(f"{name} must be a name, got {getattr(self, name)!r}")
         for name in ("normalize_observations", "normalize_rewards", "bootstrap_truncation"):
-            _flag(name, getattr(self, name))
+            check_flag(name, getattr(self, name))
         if self.activation not in ("tanh", "relu"):
             raise LoptrlError(f"activation must be 'tanh' or 'relu', got {self.activation!r}")
 

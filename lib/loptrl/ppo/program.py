@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from loptrl.keys import root_key
-from loptrl.ppo.agent import Agent, TrainState
+from loptrl.ppo.agent import Agent
 from loptrl.ppo.config import PPOConfig
+from loptrl.ppo.learner import TrainState
 from loptrl.ppo.structure import HParams
 
 __all__ = ["PPOProgram"]

@@ -41,7 +41,8 @@ def _agent(
     structure: Any, world: str, backend: str, rule: OptimizerConfig, num_updates: int | None
 ) -> Any:
     from loptrl import optimizers
-    from loptrl.ppo.agent import DEVICES, Agent
+    from loptrl.ppo.agent import Agent
+    from loptrl.ppo.learner import DEVICES
     from loptrl.ppo.structure import count_devices
 
     parts = count_devices(structure)
@@ -72,13 +73,15 @@ def _agent(
 
 
 @functools.lru_cache(maxsize=4)
-def make_world(name: str, backend: str) -> Any:
+def make_world(name: str, backend: str, through: bool = False) -> Any:
     """The vector world of that name, laid out for the device at hand.
 
     Args:
         name: a body, a game or a probe.
         backend: the physics pipeline of a body; games and probes have none, and take only the
             configuration's default, so that no setting is silently without effect.
+        through: gradients are to go through a body's physics, which needs Brax's own derivatives
+            of functions such as arccos.
 
     Raises:
         LoptrlError: no such world or backend.
@@ -92,7 +95,8 @@ def make_world(name: str, backend: str) -> Any:
     from loptrl.envs.world import VectorWorld
 
     if name in BODIES:
-        layout = "last" if jax.default_backend() == "cpu" else "first"
+        # What is stepped with the batch last is differentiated primitive by primitive.
+        layout = "last" if jax.default_backend() == "cpu" and not through else "first"
         return VectorWorld(BraxBody(name, backend, layout))
     if name not in (*GAMES, *PROBES):
         known = ", ".join((*BODIES, *GAMES, *PROBES))

@@ -1,0 +1,145 @@
+"""Agents of staggered ages whose meta-gradients are averaged (pipeline training)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from loptrl.meta.bilevel import Bilevel
+from loptrl.ppo.learner import DEVICES, TrainState
+from loptrl.ppo.structure import HParams
+
+__all__ = ["Ages", "Pipeline", "agreement", "reset_indices"]
+
+AGENTS = "agents"
+"""The mesh axis over which agents are shared out."""
+
+
+def reset_indices(agents: int, interval: int) -> np.ndarray:
+    """When in each interval an agent starts anew, `[agents]` meta-iterations.
+
+    The whole parts of `agents` numbers evenly spaced in [0, interval - 1] (the official code of
+    Lan et al. 2024 has one agent per device).
+    """
+    return np.linspace(0, interval - 1, agents).astype(int)
+
+
+class Ages(NamedTuple):
+    """Where each agent stands at the start of a meta-iteration, all int `[agents]`.
+
+    Attributes:
+        restart: bool, it starts anew now.
+        life: how many lives it has finished.
+        age: meta-iterations since the start of this life.
+    """
+
+    restart: np.ndarray
+    life: np.ndarray
+    age: np.ndarray
+
+    @classmethod
+    def at(cls, iteration: int, agents: int, interval: int | None, since: int = 0) -> Ages:
+        """At a meta-iteration; all agents are fresh at `since`, the start of their phase."""
+        now = iteration - since
+        if interval is None:
+            return cls(np.full(agents, now == 0), np.zeros(agents, int), np.full(agents, now))
+        index = reset_indices(agents, interval)
+        past = now - index
+        first = past < 0
+        life = np.where(first, 0, past // interval + (index > 0))
+        age = np.where(first, now, past % interval)
+        return cls(age == 0, life, age)
+
+
+def agreement(gradients: Any) -> jax.Array:
+    """Mean cosine between the gradients of different agents: 1 all alike, 0 unrelated.
+
+    (|sum of unit vectors|^2 - n) / (n (n - 1)), for a tree of arrays `[n, ...]`, n > 1.
+    """
+    flat = jnp.concatenate(
+        [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)], axis=1
+    )
+    unit = flat / jnp.maximum(jnp.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
+    n = flat.shape[0]
+    return (jnp.sum(jnp.sum(unit, axis=0) ** 2) - n) / max(n * (n - 1), 1)
+
+
+class Pipeline:
+    """One meta-iteration of several agents, compiled once.
+
+    Args:
+        bilevel: the meta-gradient of one agent.
+        agents: how many.
+        devices: over how many devices they are shared out.
+        together: agents stepped at once on a device, the others wait and take no memory beyond
+            their state; None for one on a CPU, whose cache holds no more, and all elsewhere.
+    """
+
+    def __init__(
+        self, bilevel: Bilevel, agents: int, *, devices: int, together: int | None = None
+    ) -> None:
+        self.bilevel = bilevel
+        most = 1 if jax.default_backend() == "cpu" else agents // devices
+        self._together = most if together is None else together
+        mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(devices, 1), (AGENTS, DEVICES))
+        whole, shared = PartitionSpec(), PartitionSpec(AGENTS)
+        self.replicated, self.shared = (NamedSharding(mesh, spec) for spec in (whole, shared))
+        shard = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
+        self.start = jax.jit(shard(self._start, in_specs=(whole, shared, shared), out_specs=shared))
+        self.step = jax.jit(
+            shard(
+                self._step,
+                in_specs=(whole, shared, shared, shared, shared, whole),
+                out_specs=(shared, shared),
+            ),
+            donate_argnums=1,
+        )
+
+    def _map(self, fn: Callable[..., Any], *arguments: Any) -> Any:
+        return jax.lax.map(lambda x: fn(*x), arguments, batch_size=self._together)
+
+    def _fresh(self, theta: Any, key: jax.Array, dynamics: Any) -> TrainState:
+        first = jax.tree.map(lambda x: x[0], dynamics)
+        return self.bilevel.learner.start(self.bilevel.rule(theta), key, first)
+
+    def _start(self, theta: Any, keys: jax.Array, dynamics: Any) -> TrainState:
+        return self._map(functools.partial(self._fresh, theta), keys, dynamics)
+
+    def _step(
+        self,
+        theta: Any,
+        states: TrainState,
+        restart: jax.Array,
+        keys: jax.Array,
+        dynamics: Any,
+        hparams: HParams,
+    ) -> tuple[TrainState, tuple[Any, dict[str, jax.Array]]]:
+        """Every agent's inner updates and meta-gradient.
+
+        Args:
+            theta: the rule's weights.
+            states: the agents, `[agents, ...]`.
+            restart: bool `[agents]`; an agent whose parameters are not finite starts anew, too.
+            keys: of fresh agents, `[agents]`.
+            dynamics: `[agents, inner_updates + 1, ...]`.
+            hparams: the traced numbers.
+
+        Returns:
+            The agents; their meta-gradients and figures, `[agents, ...]`.
+        """
+
+        def one(state: TrainState, due: jax.Array, key: jax.Array, now: Any) -> Any:
+            broken = ~jnp.isfinite(optax.tree.norm(state.params))
+            state = jax.lax.cond(due | broken, lambda: self._fresh(theta, key, now), lambda: state)
+            gradient, out = self.bilevel.gradient(theta, state, now, hparams)
+            figures = out.metrics | {"meta_loss": out.meta_loss, "broken": broken}
+            return out.state, (gradient, figures)
+
+        return self._map(one, states, restart, keys, dynamics)

@@ -1,0 +1,162 @@
+"""Meta-trainings as stored runs, and the weights they end with."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loptrl import drive, paths, provenance, weights
+from loptrl.errors import LoptrlError
+from loptrl.files import write_together
+from loptrl.meta.config import MetaConfig
+from loptrl.runs import Run, RunSpec, Store
+
+__all__ = ["Trained", "meta_spec", "picture", "train", "weights_path"]
+
+VERSION = 1
+_DRAW_EVERY_S = 20.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished meta-training: its run, and where its weights are."""
+
+    run: Run
+    path: Path
+
+
+def meta_spec(name: str, config: MetaConfig, seed: int = 0, budget: str = "laptop") -> RunSpec:
+    """The run of a meta-training; a name such as "drift" makes the arm "optim4rl.drift"."""
+    return RunSpec("meta", f"{config.rule}.{name}", budget, VERSION, seed, config.to_dict())
+
+
+def weights_path(name: str, rule: str) -> Path:
+    """Where the weights of that name are kept."""
+    return paths.weights_dir() / rule / f"{name}.npz"
+
+
+def train(
+    name: str,
+    config: MetaConfig,
+    trained_on: str,
+    *,
+    seed: int = 0,
+    budget: str = "laptop",
+    command: str | None = None,
+    store: Store | None = None,
+    time_limit: str | float | None = None,
+    progress: Any = "auto",
+) -> Trained:
+    """Meta-train, or find it done: a stored run, and weights of that name with a card.
+
+    Stopped at any moment, the same call goes on. While it runs, a picture of the meta-loss is kept
+    at `picture(spec)`.
+
+    Args:
+        name: of the weights, such as "drift"; `optim4rl("drift")` finds them then.
+        config: the numbers.
+        trained_on: in words, for the card.
+        seed: seeds everything.
+        budget: the label of the run.
+        command: the command that does this, for messages and the card.
+        store: default the committed results.
+        time_limit: see `loptrl.drive.load_or_run`.
+        progress: see `loptrl.progress.Progress`.
+
+    Raises:
+        LoptrlError: the name is that of published weights, or of others that were trained here.
+        Stopped: by the time limit or a signal.
+        StoreError: the disk refuses.
+    """
+    store = Store() if store is None else store
+    spec, target = meta_spec(name, config, seed, budget), weights_path(name, config.rule)
+    if f"{config.rule}/{name}" in weights.REGISTRY:
+        raise LoptrlError(f"{config.rule}/{name} are published weights; choose another name")
+    made = target.is_file() and weights.card(target, config.rule).get("run") == spec.key
+    if target.is_file() and not made:
+        raise LoptrlError(
+            f"expected a free name, got {name!r}: {target} holds other weights; choose another "
+            "name, or move them away"
+        )
+
+    def finished(theta: Any) -> None:
+        card = {
+            "family": config.rule,
+            "name": f"{config.rule}/{name}",
+            "trained_on": trained_on,
+            "licence": "MIT",
+            "run": spec.key,
+            "seed": seed,
+            "budget": budget,
+            "env_steps": config.num_slices * config.env_steps_per_slice,
+            "command": command,
+            "config": config.to_dict(),
+            "commit": provenance.commit(),
+            "versions": provenance.versions(),
+            "options": {"learning_rate": config.learning_rate} if config.learning_rate else {},
+        }
+        weights.save(target, named_arrays(theta), card)
+
+    def make(spec: RunSpec) -> Any:
+        from loptrl.studies.meta_training import make_meta_program
+
+        return make_meta_program(spec, finished)
+
+    results = drive.load_or_run(
+        [spec],
+        make,
+        # A run without its weights is of no use.
+        compute="missing" if made else "always",
+        store=store,
+        time_limit=time_limit,
+        progress=progress,
+        command=command,
+        watch=_painter(),
+    )
+    return Trained(results.runs[0], target)
+
+
+def named_arrays(theta: Any, prefix: str = "") -> dict[str, Any]:
+    """A tree of dicts as arrays by path, such as "rnn1/hn/kernel"."""
+    if not isinstance(theta, Mapping):
+        return {prefix: theta}
+    arrays: dict[str, Any] = {}
+    for part, node in theta.items():
+        arrays |= named_arrays(node, f"{prefix}/{part}" if prefix else str(part))
+    return arrays
+
+
+def picture(spec: RunSpec) -> Path:
+    """Where the picture of a meta-training is kept while it runs."""
+    return paths.cache_dir() / "meta" / f"{spec.arm}-{spec.key}.png"
+
+
+def _painter() -> Callable[[RunSpec, Sequence[Mapping[str, float]]], None]:
+    """Draws the rows so far, now and then."""
+    drawn = 0.0
+
+    def watch(spec: RunSpec, rows: Sequence[Mapping[str, float]]) -> None:
+        nonlocal drawn
+        if time.monotonic() - drawn < _DRAW_EVERY_S or len(rows) < 2:
+            return
+        import io
+
+        import numpy as np
+
+        from loptrl import plots, style
+
+        drawn = time.monotonic()
+        steps = np.array([row["env_steps"] for row in rows])
+        names = ("meta_loss", "meta_grad_norm", "meta_agreement", "train_return")
+        panels = {
+            name: {spec.arm: (steps, np.array([[row[name] for row in rows]]))} for name in names
+        }
+        buffer = io.BytesIO()
+        style.save(plots.diagnostics(panels, looks={spec.arm: "optim4rl"}), buffer, fmt="png")
+        picture(spec).parent.mkdir(parents=True, exist_ok=True)
+        write_together({picture(spec): buffer.getvalue()})
+
+    return watch

@@ -1,0 +1,247 @@
+"""Meta-training: ages, agents side by side, skipped gradients, curricula, resumption."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from loptrl.drive import load_or_run
+from loptrl.errors import LoptrlError, Stopped
+from loptrl.meta.config import MetaConfig
+from loptrl.meta.pipeline import Ages, agreement, reset_indices
+from loptrl.meta.program import MetaProgram
+from loptrl.runs import RunSpec
+from loptrl.studies.meta_training import make_meta_program
+from probe_runs import leaves
+
+SMALL: dict[str, Any] = {
+    "env_steps": 6 * 2 * 4 * (2 * 4 + 3),
+    "agents": 2,
+    "reset_interval": 3,
+    "inner_updates": 2,
+    "meta_rollout_length": 3,
+    "meta_learning_rate": 1e-3,
+    "num_envs": 4,
+    "agent": {"rollout_length": 4, "minibatches": 2, "epochs": 1, "hidden": [3]},
+    "phases": [{"world": "probe_reach"}],
+}
+
+
+def spec(seed: int = 0, **settings: Any) -> RunSpec:
+    config = MetaConfig.from_dict({**SMALL, **settings})
+    return RunSpec("meta", "probe", "smoke", 1, seed, config.to_dict())
+
+
+def play(program: MetaProgram) -> tuple[Any, list[dict[str, float]]]:
+    state, rows = program.init(), []
+    for _ in range(program.num_slices):
+        state, new = program.advance(state)
+        rows += new
+        if rows[-1]["diverged"]:
+            break
+    return state, rows
+
+
+@pytest.mark.parametrize(("agents", "interval"), [(1, 5), (4, 32), (8, 128), (3, 2), (5, 512)])
+def test_ages_follow_the_published_schedule(agents, interval):
+    """As in the official loop: agent i is replaced before iteration t when t mod R is its index."""
+    index = [int(x) for x in jnp.linspace(0, interval - 1, num=agents)]
+    assert list(reset_indices(agents, interval)) == index
+    age, life = np.zeros(agents, int), np.zeros(agents, int)
+    for t in range(3 * interval):
+        due = np.array([t % interval == i for i in index])
+        life += due & (t > 0)
+        age = np.where(due, 0, age + (t > 0))
+        found = Ages.at(t, agents, interval)
+        np.testing.assert_array_equal(found.restart, due | (t == 0))
+        np.testing.assert_array_equal(found.age, age)
+        np.testing.assert_array_equal(found.life, life)
+
+
+def test_without_pipeline_training_nobody_starts_anew():
+    for t in (0, 1, 700):
+        found = Ages.at(t + 5, 3, None, since=5)
+        assert list(found.age) == [t] * 3 and list(found.restart) == [t == 0] * 3
+
+
+def test_agreement_of_gradients():
+    one = jnp.asarray([[1.0, 0.0], [2.0, 0.0], [5.0, 0.0]])
+    assert float(agreement({"a": one, "b": one})) == pytest.approx(1.0, abs=1e-6)
+    apart = jnp.asarray([[1.0, 0.0], [0.0, 3.0]])
+    assert float(agreement({"a": apart})) == pytest.approx(0.0, abs=1e-6)
+    assert float(agreement({"a": jnp.asarray([[1.0], [-1.0]])})) == pytest.approx(-1.0, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def played():
+    return play(make_meta_program(spec()))
+
+
+def test_a_row_for_every_meta_iteration(played):
+    _, rows = played
+    assert [row["meta_iteration"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[-1]["env_steps"] == SMALL["env_steps"]
+    # Indices 0 and 2 of an interval of 3, and all at the start.
+    assert [row["restarts"] for row in rows] == [2, 0, 1, 1, 0, 1]
+    assert [row["age_mean"] for row in rows] == [0, 1, 1, 0.5, 1.5, 1]
+    for row in rows:
+        assert np.isfinite([v for k, v in row.items()]).all()
+        assert row["skipped"] == 0 and row["theta_update_norm"] > 0
+        assert -1 <= row["meta_agreement"] <= 1 + 1e-5
+
+
+def test_theta_moves_by_what_adam_says(played):
+    state, _ = played
+    start = make_meta_program(spec()).init()
+    moved = np.concatenate(
+        [np.ravel(a - b) for a, b in zip(leaves(state.theta), leaves(start.theta), strict=True)]
+    )
+    assert 0 < np.max(np.abs(moved)) <= 6 * SMALL["meta_learning_rate"] * 1.01
+
+
+def test_agents_at_once_or_one_after_another(played):
+    """The same agents on one device, stepped together."""
+    program = make_meta_program(spec())
+    (pipeline,) = program._pipelines.values()
+    both = type(pipeline)(pipeline.bilevel, 2, devices=1, together=2)
+    program._pipelines = {"probe_reach": both}
+    state, rows = play(program)
+    for a, b in zip(leaves(state.theta), leaves(played[0].theta), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    assert rows[-1]["meta_loss"] == pytest.approx(played[1][-1]["meta_loss"], rel=1e-3)
+
+
+def test_a_drift_is_seen_by_each_agent_at_its_own_age():
+    drift = {"friction": {"form": "Steps", "low": 0.1, "high": 2.0, "period": 1e9}}
+    program = make_meta_program(spec(phases=[{"world": "probe_reach", "drift": drift}]))
+    first = [program._dynamics(0, program._ages(t, 0)).friction for t in range(6)]
+    assert first[0].shape == (2, 3)
+    assert (first[0] == first[0][:, :1]).all(), "one regime in a life"
+    assert first[0][0, 0] != first[0][1, 0], "every agent has a drift of its own"
+    assert first[1][0, 0] == first[0][0, 0] and first[3][0, 0] != first[2][0, 0], "and every life"
+    falling = {"friction": {"form": "Linear", "low": 0.0, "high": 1000.0, "period": 1000.0}}
+    program = make_meta_program(spec(phases=[{"world": "probe_reach", "drift": falling}]))
+    # 2 iterations of 4 x 4 env steps and 3 x 4 for the meta-loss: 44 in all.
+    now = program._dynamics(0, program._ages(1, 0)).friction
+    np.testing.assert_allclose(now, [[44, 60, 76]] * 2)
+
+
+def test_a_curriculum_of_bodies():
+    phases = [{"world": "probe_reach"}, {"world": "probe_endless", "share": 2}]
+    config = MetaConfig.from_dict({**SMALL, "phases": phases})
+    assert config.starts() == [0, 2] and config.worlds == ("probe_reach", "probe_endless")
+    _state, rows = play(make_meta_program(spec(phases=phases)))
+    assert [row["phase"] for row in rows] == [0, 0, 1, 1, 1, 1]
+    assert rows[2]["restarts"] == 2 and rows[2]["age_mean"] == 0
+    assert rows[1]["train_episode_length"] == 1 and rows[-1]["train_episode_length"] == 8
+
+
+def test_gradients_that_are_not_finite_are_skipped_and_end_the_training(monkeypatch):
+    kept = []
+    program = make_meta_program(spec(max_skipped=3), kept.append)
+    step = program._pipelines["probe_reach"].step
+    calls = []
+
+    def faulty(*args: Any) -> Any:
+        agents, (gradients, figures) = step(*args)
+        calls.append(1)
+        if len(calls) in (2, 4, 5, 6):
+            gradients = jax.tree.map(lambda g: g.at[0].set(jnp.nan), gradients)
+        return agents, (gradients, figures)
+
+    monkeypatch.setattr(program._pipelines["probe_reach"], "step", faulty)
+    state, thetas, rows = program.init(), [], []
+    for _ in range(6):
+        state, new = program.advance(state)
+        rows += new
+        thetas.append(leaves(state.theta))
+    assert [row["skipped"] for row in rows] == [0, 1, 1, 2, 3, 4]
+    assert [row["diverged"] for row in rows] == [False] * 5 + [True]
+    same = [all((a == b).all() for a, b in zip(x, y)) for x, y in itertools.pairwise(thetas)]
+    assert same == [True, False, True, True, True]
+    assert len(kept) == 1 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept[0]))
+
+
+def test_an_agent_that_breaks_starts_anew():
+    program = make_meta_program(spec(reset_interval=None))
+    state, _ = program.advance(program.init())
+    agents = state.agents["probe_reach"]
+    params = jax.tree.map(lambda x: x.at[1].set(jnp.inf), agents.params)
+    state = state._replace(agents={"probe_reach": agents._replace(params=params)})
+    state, rows = program.advance(state)
+    assert rows[0]["restarts"] == 1 and rows[0]["skipped"] == 0
+    assert list(np.asarray(state.agents["probe_reach"].iteration)) == [4, 2]
+
+
+def test_stopped_and_gone_on_it_ends_with_the_same_weights(store, tmp_path):
+    """The state goes through a checkpoint after every meta-iteration."""
+    whole, pieces = [], []
+    chosen = spec(phases=[{"world": "probe_reach"}, {"world": "probe_endless"}])
+    play(make_meta_program(chosen, whole.append))
+
+    class OneSlice:
+        """A program that is stopped after each slice."""
+
+        def __init__(self, inner: Any) -> None:
+            self.inner, self.num_slices = inner, inner.num_slices
+            self.env_steps_per_slice, self.init = inner.env_steps_per_slice, inner.init
+
+        def advance(self, state: Any) -> Any:
+            out = self.inner.advance(state)
+            raise_signal()
+            return out
+
+    def raise_signal() -> None:
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stops = 0
+    while True:
+        try:
+            load_or_run(
+                [chosen],
+                lambda s: OneSlice(make_meta_program(s, pieces.append)),
+                store=store,
+                progress=False,
+            )
+            break
+        except Stopped:
+            stops += 1
+    assert stops == 5
+    for a, b in zip(leaves(whole[0]), leaves(pieces[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert store.read(chosen).manifest["resumed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"rule": "adam"}, "rule must be one of optim4rl"),
+        ({"agents": 0}, "agents must be a whole number of at least 1"),
+        ({"meta_learning_rate": 0}, "meta_learning_rate must be a number above 0"),
+        ({"init": "x"}, "init and init_sha256"),
+        ({"rematerialize": "all"}, "rematerialize must be one of nothing, updates, iterations"),
+        ({"agent": {"world": "ant"}}, "agent holds what is left of PPOConfig, got 'world'"),
+        ({"agent": {"hiden": [3]}}, "unknown setting 'hiden'"),
+        ({"phases": []}, "phases must list at least one phase"),
+        ({"phases": [{"wrld": "ant"}]}, "unknown setting 'wrld'"),
+        ({"phases": [{"drift": {"fricton": {}}}]}, "a drift has the channels"),
+        ({"phases": [{}] * 7}, "7 phases need at least as many meta-iterations"),
+        ({"unknown": 1}, "unknown setting 'unknown'"),
+    ],
+)
+def test_bad_settings(settings, words):
+    with pytest.raises(LoptrlError, match=words):
+        MetaConfig.from_dict({**SMALL, **settings})
+
+
+def test_open_has_no_learning_rate():
+    with pytest.raises(LoptrlError, match="open has no learning rate"):
+        make_meta_program(spec(rule="open"))
