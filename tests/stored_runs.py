@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from loptrl import weights
 from loptrl.envs.drift import Drift
 from loptrl.ppo.config import PPOConfig
 from loptrl.runs import RunSpec, Store
@@ -15,6 +17,7 @@ from loptrl.specs import plain
 METRICS = (
     "update_norm_max", "largest_update", "update_norm", "weight_norm", "feature_rank_actor",
     "dormant_fraction_actor", "value_error", "approx_kl", "clip_fraction",
+    "grad_norm",
 )  # fmt: skip
 FACTS = {
     "versions": {"python": "3.11.1", "jax": "0.10.2"},
@@ -73,3 +76,21 @@ def keep(
         diverged_at = int(steps[diverged_after])
     last = int(frame["env_steps"].iloc[-1])
     store.write(spec, frame, FACTS | {"env_steps": last, "diverged_at": diverged_at})
+
+
+def dipping(steps, friction, seed):
+    """A return of 4000 with a dip to 1000 between 6 and 7 million env steps."""
+    del friction
+    return np.where((steps > 6e6) & (steps < 7e6), 1000.0, 4000.0 + 10 * seed)
+
+
+def collapsing(steps, friction, seed):
+    """A return of 4000 that falls to 100 after 10 million env steps."""
+    del friction
+    return np.where(steps > 10e6, 100.0 + seed, 4000.0)
+
+
+def keep_weights(data: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Weights of our own for Optim4RL in a data folder, with a card that is made up."""
+    card = {"family": "optim4rl", "trained_on": f"made up, {name}", "env_steps": 30_000_000}
+    weights.save(data / "weights" / "optim4rl" / f"{name}.npz", arrays, card)

@@ -28,26 +28,19 @@ FIGURES = [getattr(figures, name) for name in figures.__all__]
 LONG = 20_070_400  # 98 evaluation slices of 204,800 env steps
 
 
-def dipping(steps, friction, seed):
-    """A return of 4000 with a dip to 1000 between 6 and 7 million env steps."""
-    del friction
-    return np.where((steps > 6e6) & (steps < 7e6), 1000.0, 4000.0 + 10 * seed)
-
-
-def collapsing(steps, friction, seed):
-    """A return of 4000 that falls to 100 after 10 million env steps."""
-    del friction
-    return np.where(steps > 10e6, 100.0 + seed, 4000.0)
-
-
-LEVELS = {"stationary": 9000.0, "adam": dipping, "equal_99": dipping, "no_ratio_clip": collapsing}
+LEVELS = {
+    "stationary": 9000.0,
+    "adam": stored_runs.dipping,
+    "equal_99": stored_runs.dipping,
+    "no_ratio_clip": stored_runs.collapsing,
+}
 
 
 def fill(store: Store, seeds: dict[str, int], **settings) -> Store:
     """Store that many seeds of these arms."""
     for arm, count in seeds.items():
         for spec in STUDY.specs("laptop", [arm], count):
-            returns = 3000.0 if arm in CONTROLS else LEVELS.get(arm, dipping)
+            returns = 3000.0 if arm in CONTROLS else LEVELS.get(arm, stored_runs.dipping)
             options = dict(settings.get(arm, {}))
             norm = 0.02 if arm == "adam" else 0.01
             if options.get("diverged_after") and spec.seed:
@@ -325,7 +318,9 @@ def test_one_panel_for_each_clip_that_is_off(full, partial):
     assert axes.get_title(loc="left") == "Adam, no ratio clip"
 
 
-@pytest.mark.parametrize(("both_off", "said"), [(dipping, True), (collapsing, False)])
+@pytest.mark.parametrize(
+    ("both_off", "said"), [(stored_runs.dipping, True), (stored_runs.collapsing, False)]
+)
 def test_two_clips_off_may_be_better_than_one(tmp_path, both_off, said):
     store = fill(Store(tmp_path / "results", tmp_path / "scratch"), {"no_ratio_clip": 3})
     for spec in STUDY.specs("laptop", ["no_clip"], 3):

@@ -100,11 +100,11 @@ def replaying(rule: optax.GradientTransformation, seen: Any) -> Any:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def stretched(build: Any) -> Any:
-    """A rule whose updates are 100 times as large, so that k of them matter to the loss."""
+def stretched(build: Any, factor: float = 100.0) -> Any:
+    """A rule whose updates are larger or smaller, so that k of them matter to the loss."""
 
     def rule(theta: Any) -> Any:
-        return optax.chain(build(theta), optax.scale(100.0))
+        return optax.chain(build(theta), optax.scale(factor))
 
     return rule
 
@@ -125,10 +125,8 @@ RULES = {
     "linear_optim": optimizers.LEARNED["linear_optim"],
     "velo": optimizers.velo,
 }
-
-
-def velo_theta(key: jax.Array) -> Any:
-    return optimizers.velo.init_theta(key, lstm_hidden_size=4, param_inits=2)
+SIZES = {"velo": {"lstm_hidden_size": 4, "param_inits": 2}}
+OPTIONS = {"velo": {"num_steps": 100}}
 
 
 def noisy(theta: Any) -> Any:
@@ -140,14 +138,15 @@ def noisy(theta: Any) -> Any:
 def setting(name: str, k: int, **options: Any) -> tuple[Any, Any, Any, Any]:
     """A small agent in float64: learner, rule, theta and the agent's state."""
     learned = RULES[name]
-    rule = stretched(learned.build)
-    theta = noisy(doubled(learned.init_theta(jax.random.key(7))))
+    build = functools.partial(learned.build, **OPTIONS.get(name, {}))
+    rule = stretched(build, 0.1 if name == "velo" else 100.0)
+    theta = noisy(doubled(learned.init_theta(jax.random.key(7), **SIZES.get(name, {}))))
     learner = Replay(Structure.of(SMALL), VectorWorld(PROBES["probe_reach"]()), **options)
     state = doubled(start(learner, rule, theta))
     return learner, rule, theta, state._replace(opt_state=doubled(rule(theta).init(state.params)))
 
 
-CASES = [("optim4rl", 1), ("optim4rl", 3), ("linear_optim", 3), ("open", 3)]
+CASES = [("optim4rl", 1), ("optim4rl", 3), ("linear_optim", 3), ("open", 3), ("velo", 2)]
 
 
 @pytest.mark.parametrize(("name", "k"), CASES)
@@ -155,13 +154,15 @@ def test_finite_differences(name, k):
     """Rules that read their gradient as data are compared with that gradient held fixed."""
     with jax.enable_x64(True):
         learner, rule, theta, state = setting(name, k)
-        fixed = name != "open"  # OPEN's inputs are not stopped: the difference needs no help
+        fixed = name not in ("open", "velo")  # their inputs are not stopped: no help is needed
         total = k * SMALL.epochs * SMALL.minibatches
         dynamics = table(k)
 
         def compiled(rule: Any) -> Any:
+            # Where an agent stands is data, and so is what the rule has made of it so far.
+            begun = state._replace(opt_state=rule(theta).init(state.params))
+
             def run(theta: Any) -> Any:
-                begun = state._replace(opt_state=rule(theta).init(state.params))
                 bilevel = Bilevel(learner, rule, k, 2, agent_l2=0.1)
                 return bilevel.gradient(theta, begun, dynamics, HPARAMS)
 
@@ -205,14 +206,17 @@ def assert_trees_close(one: Any, two: Any, tolerance: float) -> None:
         assert float(np.max(np.abs(a - b))) <= tolerance * scale
 
 
-@pytest.mark.parametrize("name", ["optim4rl", "open", "velo"])
+WAYS = {"optim4rl": [(True, False), (True, True)], "open": [(True, True)]}
+
+
+@pytest.mark.parametrize("name", WAYS)
 def test_rematerialised_or_not_the_gradient_is_the_same(name):
     learned = RULES[name]
     world = VectorWorld(PROBES["probe_reach"]())
-    theta = (velo_theta if name == "velo" else learned.init_theta)(jax.random.key(7))
+    theta = learned.init_theta(jax.random.key(7))
     gradients = []
-    for remat, iterations in ((False, False), (True, False), (True, True)):
-        learner = Learner(Structure.of(SMALL), world, rematerialize=remat)
+    for updates, iterations in ((False, False), *WAYS[name]):
+        learner = Learner(Structure.of(SMALL), world, rematerialize=updates)
         state = start(learner, learned.build, theta)
         bilevel = Bilevel(learner, learned.build, 2, 3, rematerialize_iterations=iterations)
         run = on_one_device(functools.partial(bilevel.gradient, dynamics=table(2), hparams=HPARAMS))
@@ -221,6 +225,7 @@ def test_rematerialised_or_not_the_gradient_is_the_same(name):
         assert_trees_close(gradients[0], other, 1e-6)
 
 
+@functools.cache
 def whole_path(through: bool, k: int = 2) -> Any:
     """Meta-gradient of Optim4RL with real rollouts, and the state after."""
     learned = RULES["optim4rl"]

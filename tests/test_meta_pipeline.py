@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from loptrl import cli, optimizers, weights
 from loptrl.drive import load_or_run
 from loptrl.errors import LoptrlError, Stopped
 from loptrl.meta.config import MetaConfig
 from loptrl.meta.pipeline import Ages, agreement, reset_indices
 from loptrl.meta.program import MetaProgram
 from loptrl.runs import RunSpec
+from loptrl.studies import meta_runs, meta_training
 from loptrl.studies.meta_training import make_meta_program
 from probe_runs import leaves
 
@@ -218,6 +220,56 @@ def test_stopped_and_gone_on_it_ends_with_the_same_weights(store, tmp_path):
     for a, b in zip(leaves(whole[0]), leaves(pieces[0]), strict=True):
         np.testing.assert_array_equal(a, b)
     assert store.read(chosen).manifest["resumed"] == 5
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    """Weights with a card, a run, a picture; done once; untrained weights are where it starts."""
+    monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(meta_runs, "_DRAW_EVERY_S", 0.0)
+    line = ["meta", "optim4rl", "--name", "mine", "--task", "probe_reach", "--agents", "2"]
+    line += ["--num-envs", "4", "--inner-updates", "1", "--env-steps", "400", "--meta-lr", "1e-3"]
+    cli.main(line)
+    said = capsys.readouterr().out
+    (picture,) = (tmp_path / "cache" / "meta").glob("*.png")
+    assert str(picture) in said and "2 meta-iterations, 0 skipped" in said
+    card = weights.card("mine", "optim4rl")
+    assert card["command"] == "loptrl " + " ".join(line).replace("1e-3", "0.001").replace(
+        "400", "400.0"
+    )
+    assert card["trained_on"] == "probe_reach" and card["options"] == {"learning_rate": 3e-4}
+    cli.main(["weights", "untrained", "optim4rl"])
+    before, after = (weights.load(name, family="optim4rl") for name in ("untrained", "mine"))
+    moved = max(float(np.abs(after.arrays[k] - v).max()) for k, v in before.arrays.items())
+    assert 0 < moved <= 2 * 1e-3 * 1.01
+    optimizers.optim4rl("mine").init({"w": jnp.zeros(3)})
+    monkeypatch.setattr(meta_training, "make_meta_program", None)
+    cli.main(line)  # it is stored: nothing is trained
+    with pytest.raises(SystemExit):
+        cli.main([*line, "--seed", "1"])
+    assert "expected a free name, got 'mine'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ([], "give the weights a name with --name, or take a --recipe"),
+        (["--recipe", "drft"], "unknown recipe 'drft' for optim4rl: expected one of stationary"),
+        (["--recipe", "drift", "--agents", "4"], "the weights need a --name, got 'drift'"),
+        (["--name", "x", "--drift", "often"], "unknown drift 'often': expected one of none"),
+        (["--name", "x", "--phase", "ant:none:half"], "--phase expects WORLD:DRIFT:SHARE"),
+        (["--name", "x", "--phase", "ant", "--task", "ant"], "either --phase, or --task"),
+        (["--name", "x", "--reset-interval", "never"], "expects a whole number or none"),
+        (["--name", "x", "--agents", "0"], "agents must be a whole number of at least 1, got 0"),
+        (["--name", "ant"], "optim4rl/ant are published weights; choose another name"),
+    ],
+)
+def test_bad_command_lines(line, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LOPTRL_DATA", str(tmp_path))
+    with pytest.raises(SystemExit):
+        cli.main(["meta", "optim4rl", *line])
+    said = capsys.readouterr().err
+    assert said.startswith("loptrl: ") and words in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize(

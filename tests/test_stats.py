@@ -343,3 +343,16 @@ def test_performance_profile_by_hand():
     # Only the first task's runs differ, so that a resample moves the share at 1 by a quarter.
     np.testing.assert_allclose(low, [1.0, 0.5, 0.5, 0.0])
     np.testing.assert_allclose(high, [1.0, 1.0, 0.5, 0.0])
+
+
+def test_around_is_a_window_as_wide_as_the_final_one():
+    steps = np.arange(0, 101)
+    assert stats.around(steps, steps, 0.25) == 25.0
+    rows = stats.around(
+        steps, np.stack([steps, steps * (steps == 27), steps * (steps == 28)]), 0.25
+    )
+    np.testing.assert_allclose(rows, [25.0, 27 / 5, 0.0])
+    # Rows further apart than the window: the nearest one.
+    assert stats.around([0, 40, 100], [1.0, 2.0, 3.0], 0.25) == 2.0
+    with pytest.raises(LoptrlError, match="expected place above 0"):
+        stats.around(steps, steps, 0.0)

@@ -1,9 +1,11 @@
-"""`loptrl meta`: train an optimizer on agents, by gradients through their updates."""
+"""`loptrl meta`: train an optimizer on agents, by gradients or by evolution."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, ClassVar
+import json
+import shlex
+from typing import Annotated, Any, ClassVar
 
 import tyro
 
@@ -11,17 +13,79 @@ from loptrl.errors import LoptrlError
 
 __all__ = ["MetaCommands"]
 
-Phases = tyro.conf.UseAppendAction[tuple[str, ...]]
+Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
+
+
+class _Training:
+    """What both kinds of meta-training do with their arguments."""
+
+    rule: ClassVar[str]
+
+    def __call__(self) -> None:
+        from loptrl.studies.meta_runs import meta_spec, picture, train
+
+        config, words, changed = self._config()
+        name = self.name or self.recipe
+        if name is None:
+            raise LoptrlError("give the weights a name with --name, or take a --recipe")
+        if self.name is None and changed:
+            raise LoptrlError(
+                f"with other numbers than the recipe's the weights need a --name, got {name!r}"
+            )
+        print(f"A picture is kept at {picture(meta_spec(name, config, self.seed))}")
+        done = train(
+            name,
+            config,
+            words,
+            seed=self.seed,
+            command=self._command(),
+            time_limit=self.time_limit,
+        )
+        told = self._told(done.run.frame)
+        print(f"{config.rule}/{name}: {told}; the weights are in {done.path}")
+
+    def _config(self) -> tuple[Any, str, bool]:
+        """The numbers, what is trained on in words, and whether they differ from a recipe's."""
+        from loptrl.studies.meta_recipes import recipe
+
+        if self.recipe is None:
+            base, words = self._plain(), None
+        else:
+            found = recipe(self.rule, self.recipe)
+            base, words = found.config, found.trained_on
+        changes = self._changes(base)
+        config = type(base).from_dict({**base.to_dict(), **changes})
+        if words is None or {"phases", "tasks"} & set(changes):
+            words = self._words(config)
+        return config, words, bool(changes)
+
+    def _initial(self) -> dict[str, object]:
+        """The weights to start from, as fields of a configuration."""
+        if self.init is None:
+            return {}
+        from loptrl import weights
+
+        return {"init": self.init, "init_sha256": weights.digest(self.init, self.rule)}
+
+    def _command(self) -> str:
+        parts = [f"loptrl meta {self.rule}"]
+        for field in dataclasses.fields(self):
+            value, flag = getattr(self, field.name), "--" + field.name.replace("_", "-")
+            if field.name == "time_limit" or value == field.default or value in (None, ()):
+                continue
+            if isinstance(value, tuple):
+                parts += [f"{flag} {shlex.quote(text)}" for text in value]
+            else:
+                parts.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
+        return " ".join(parts)
 
 
 @dataclasses.dataclass
-class ByGradients:
+class ByGradients(_Training):
     """Meta-train by gradients through the agents' updates; stopped, the same command goes on.
 
     The result is a run in data/results/meta and a weights file with a card in data/weights.
     """
-
-    rule: ClassVar[str]
 
     recipe: str | None = None
     """One of this project's own (stationary, drift, drift_l2, curriculum, no_pipeline, reduced);
@@ -32,7 +96,7 @@ class ByGradients:
     """The agents' world: ant, humanoid, or a probe."""
     drift: str | None = None
     """What changes in it: none or changing."""
-    phase: Annotated[Phases, tyro.conf.arg(metavar="WORLD:DRIFT:SHARE")] = ()
+    phase: Annotated[Texts, tyro.conf.arg(metavar="WORLD:DRIFT:SHARE")] = ()
     """A phase of a curriculum, instead of task and drift; repeat for several."""
     agents: int | None = None
     """Agents side by side."""
@@ -59,34 +123,22 @@ class ByGradients:
     time_limit: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None
     """Stop in good order after this long, such as 90s, 30m or 2h."""
 
-    def __call__(self) -> None:
-        from loptrl.studies.meta_runs import meta_spec, picture, train
+    def _plain(self) -> Any:
+        from loptrl.meta.config import MetaConfig
 
-        config, words = self._config()
-        name = self.name or self.recipe
-        if name is None:
-            raise LoptrlError("give the weights a name with --name, or take a --recipe")
-        if self.name is None and self._changes():
-            raise LoptrlError(
-                f"with other numbers than the recipe's the weights need a --name, got {name!r}"
-            )
-        print(f"A picture is kept at {picture(meta_spec(name, config, self.seed))}")
-        done = train(
-            name,
-            config,
-            words,
-            seed=self.seed,
-            command=self._command(),
-            time_limit=self.time_limit,
-        )
-        skipped = int(done.run.frame["skipped"].iloc[-1])
-        print(
-            f"{config.rule}/{name}: {len(done.run.frame)} meta-iterations, {skipped} skipped; the "
-            f"weights are in {done.path}"
+        return MetaConfig(rule=self.rule)
+
+    def _words(self, config: Any) -> str:
+        return ", then ".join(
+            f"{phase.world}{' (changing)' if phase.drift else ''}" for phase in config.phases
         )
 
-    def _changes(self) -> dict[str, object]:
+    def _told(self, frame: Any) -> str:
+        return f"{len(frame)} meta-iterations, {int(frame['skipped'].iloc[-1])} skipped"
+
+    def _changes(self, base: Any) -> dict[str, object]:
         """What is given beside the recipe, by field of `MetaConfig`."""
+        del base
         from loptrl.studies.meta_recipes import drift_of
 
         given: dict[str, object] = {
@@ -110,39 +162,7 @@ class ByGradients:
             given["phases"] = [
                 {"world": self.task or "ant", "drift": drift_of(self.drift or "none")}
             ]
-        if self.init is not None:
-            from loptrl import weights
-
-            given |= {"init": self.init, "init_sha256": weights.digest(self.init, self.rule)}
-        return given
-
-    def _config(self) -> tuple[object, str]:
-        from loptrl.meta.config import MetaConfig
-        from loptrl.studies.meta_recipes import recipe
-
-        base, words = MetaConfig(rule=self.rule), None
-        if self.recipe is not None:
-            found = recipe(self.rule, self.recipe)
-            base, words = found.config, found.trained_on
-        changes = self._changes()
-        config = MetaConfig.from_dict({**base.to_dict(), **changes})
-        if words is None or "phases" in changes:
-            words = ", then ".join(
-                f"{phase.world}{' (changing)' if phase.drift else ''}" for phase in config.phases
-            )
-        return config, words
-
-    def _command(self) -> str:
-        parts = [f"loptrl meta {self.rule}"]
-        for field in dataclasses.fields(self):
-            value, flag = getattr(self, field.name), "--" + field.name.replace("_", "-")
-            if field.name == "time_limit" or value == field.default or value in (None, ()):
-                continue
-            if isinstance(value, tuple):
-                parts += [f"{flag} {text}" for text in value]
-            else:
-                parts.append(flag if value is True else f"{flag} {value}")
-        return " ".join(parts)
+        return given | self._initial()
 
 
 def _interval(text: str) -> int | None:
@@ -168,6 +188,125 @@ def _phase(text: str) -> dict[str, object]:
             f"--phase expects WORLD:DRIFT:SHARE, such as ant:changing:0.5, got {text!r}"
         ) from None
     return {"world": world, "drift": drift_of(drift or "none"), "share": part}
+
+
+@dataclasses.dataclass
+class ByEvolution(_Training):
+    """Meta-train by evolution over whole trainings of agents; stopped, the same command goes on.
+
+    The result is a run in data/results/meta and a weights file with a card in data/weights.
+    """
+
+    recipe: str | None = None
+    """One of this project's own (breakout, breakout_asterix); what else is given goes over it."""
+    name: str | None = None
+    """Of the weights; the recipe's by default."""
+    tasks: str | None = None
+    """The agents' worlds, such as breakout,asterix."""
+    normalisers: str | None = None
+    """What the return on each is divided by, such as 5.75,0.83; by default, for several worlds,
+    Adam's after the published, full training."""
+    env_steps: float | None = None
+    """Length of each agent's training in env steps."""
+    population: int | None = None
+    """Members of a generation, an even number."""
+    generations: int | None = None
+    """How many."""
+    sigma: float | None = None
+    """Deviation of the members' weights."""
+    sigma_decay: float | None = None
+    """Its factor from one generation to the next."""
+    meta_lr: float | None = None
+    """Step size of the outer Adam."""
+    lr_decay: float | None = None
+    """Its factor from one generation to the next."""
+    rollouts: int | None = None
+    """Trainings of a member on each task."""
+    members_at_once: int | None = None
+    """Members trained together on a device; the others wait."""
+    size: str | None = None
+    """Of the rule: small or large."""
+    init: str | None = None
+    """Weights to start from, such as open/breakout; zeros by default."""
+    agent: Annotated[Texts, tyro.conf.arg(metavar="NAME=VALUE")] = ()
+    """A setting of the agents, such as hidden=[16,16]; repeat for several."""
+    seed: int = 0
+    """Seeds everything."""
+    time_limit: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None
+    """Stop in good order after this long, such as 90s, 30m or 2h."""
+
+    def _plain(self) -> Any:
+        from loptrl.meta.es_config import EvolutionConfig
+        from loptrl.studies.meta_recipes import evolution_agent
+
+        if self.tasks is None:
+            raise LoptrlError("name the worlds with --tasks, or take a --recipe")
+        tasks = self._tasks()
+        return EvolutionConfig(rule=self.rule, agent=evolution_agent(tasks["tasks"]), **tasks)
+
+    def _tasks(self) -> dict[str, Any]:
+        from loptrl.studies.meta_recipes import normalisers
+
+        names = [name.strip() for name in str(self.tasks).split(",")]
+        given = self.normalisers is not None
+        return {"tasks": names, "normalisers": None if given else normalisers(names)}
+
+    def _changes(self, base: Any) -> dict[str, object]:
+        """What is given beside the recipe, by field of `EvolutionConfig`."""
+        given: dict[str, object] = {
+            "env_steps": self.env_steps,
+            "population": self.population,
+            "generations": self.generations,
+            "sigma": self.sigma,
+            "sigma_decay": self.sigma_decay,
+            "meta_learning_rate": self.meta_lr,
+            "lr_decay": self.lr_decay,
+            "rollouts": self.rollouts,
+            "members_at_once": self.members_at_once,
+            "size": self.size,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        if self.tasks is not None:
+            given |= self._tasks()
+        if self.normalisers is not None:
+            given["normalisers"] = _numbers(self.normalisers)
+        if self.agent:
+            given["agent"] = {**base.agent, **dict(_setting(text) for text in self.agent)}
+        if self.init is not None:
+            given |= {**self._initial(), "zero_start": False}
+        return given
+
+    def _words(self, config: Any) -> str:
+        return f"{' and '.join(config.tasks)}, by evolution"
+
+    def _told(self, frame: Any) -> str:
+        failed = int(frame["failed_members"].sum())
+        return f"{len(frame)} generations, {failed} members failed"
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise LoptrlError(
+            f"--normalisers expects numbers such as 5.75,0.83, got {text!r}"
+        ) from None
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise LoptrlError(f"--agent expects NAME=VALUE, such as hidden=[16,16], got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+class Open(ByEvolution):
+    """Meta-train OPEN by evolution over whole trainings of agents."""
+
+    rule = "open"
 
 
 class Optim4RL(ByGradients):
@@ -196,6 +335,7 @@ class MetaCommands:
         Annotated[Optim4RL, tyro.conf.subcommand("optim4rl")]
         | Annotated[LinearOptim, tyro.conf.subcommand("linear_optim")]
         | Annotated[L2LGD2, tyro.conf.subcommand("l2lgd2")]
+        | Annotated[Open, tyro.conf.subcommand("open")]
     ]
 
     def __call__(self) -> None:

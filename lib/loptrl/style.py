@@ -86,6 +86,9 @@ VARIANTS: dict[str, tuple[Any, float, str]] = {
     "no_pipeline": ((0, (4, 1.2, 1, 1.2)), -0.40, "no pipeline training"),
     "transferred": ((0, (5, 1.6)), -0.40, "trained without drift"),
     "curriculum": ((0, (4, 1.2, 1, 1.2)), 0.25, "curriculum"),
+    "reduced": ((0, (1.2, 1.2)), -0.70, "reduced sizes"),
+    "published": ((0, (2.4, 1.0)), -0.25, "the authors' weights"),
+    "untrained": ((0, (1.2, 1.2)), 0.35, "untrained"),
 }
 
 
@@ -145,6 +148,7 @@ METRICS: dict[str, Metric] = {
     "largest_update": Metric("largest update, one weight", "log"),
     "update_norm": Metric("update norm", "log"),
     "update_norm_max": Metric("largest update norm", "log"),
+    "implied_step": Metric("implied step size", "log"),
     "weight_norm": Metric("weight norm"),
     "dormant_fraction_actor": Metric("dormant, actor"),
     "dormant_fraction_critic": Metric("dormant, critic"),
@@ -155,6 +159,13 @@ METRICS: dict[str, Metric] = {
     "entropy": Metric("entropy"),
     "value_error": Metric("value error", "log"),
     "grad_norm": Metric("gradient norm", "log"),
+    "meta_loss": Metric("meta-loss"),
+    "meta_grad_norm": Metric("meta-gradient norm", "log"),
+    "meta_agreement": Metric("agreement of meta-gradients"),
+    "fitness_mean": Metric("fitness, mean"),
+    "fitness_best": Metric("fitness, best"),
+    "fitness_center": Metric("fitness, search mean"),
+    "theta_norm": Metric("norm of the rule's weights"),
     "dynamics_friction": Metric("friction", "log"),
     "dynamics_actuator_strength": Metric("actuator strength"),
     "dynamics_damping": Metric("damping"),

@@ -90,14 +90,30 @@ class ShowWeights:
 
 
 @dataclasses.dataclass
+class UntrainedWeights:
+    """Keep a rule's random weights, where meta-training starts, as RULE/untrained."""
+
+    rule: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RULE")]
+    """The rule, such as optim4rl."""
+    seed: int = 0
+    """The seed of the meta-training that starts there."""
+
+    def __call__(self) -> None:
+        from loptrl.studies.meta_runs import save_untrained
+
+        print(f"kept {save_untrained(self.rule, self.seed)}")
+
+
+@dataclasses.dataclass
 class WeightsCommands:
-    """Trained optimizers: list, fetch, import, show."""
+    """Trained optimizers: list, fetch, import, show; and untrained ones."""
 
     command: tyro.conf.OmitSubcommandPrefixes[
         Annotated[ListWeights, tyro.conf.subcommand("list")]
         | Annotated[FetchWeights, tyro.conf.subcommand("fetch")]
         | Annotated[ImportWeights, tyro.conf.subcommand("import")]
         | Annotated[ShowWeights, tyro.conf.subcommand("show")]
+        | Annotated[UntrainedWeights, tyro.conf.subcommand("untrained")]
     ]
 
     def __call__(self) -> None:

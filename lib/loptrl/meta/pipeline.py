@@ -103,7 +103,9 @@ class Pipeline:
         )
 
     def _map(self, fn: Callable[..., Any], *arguments: Any) -> Any:
-        return jax.lax.map(lambda x: fn(*x), arguments, batch_size=self._together)
+        # A batch of one would still be a vmap, under which both branches of a `cond` are computed.
+        batch = None if self._together == 1 else self._together
+        return jax.lax.map(lambda x: fn(*x), arguments, batch_size=batch)
 
     def _fresh(self, theta: Any, key: jax.Array, dynamics: Any) -> TrainState:
         first = jax.tree.map(lambda x: x[0], dynamics)

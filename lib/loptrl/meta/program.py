@@ -99,6 +99,17 @@ class MetaProgram:
         outer, *counts = jax.device_put(rest, replicated)
         return MetaState(theta, outer, agents, *counts)
 
+    def compiled(self) -> Any:
+        """The agents' half of the first meta-iteration, compiled and not run."""
+        world, ages = self.config.phases[0].world, self._ages(0, 0)
+        pipeline, fresh = (
+            self._pipelines[world],
+            (self._keys(0, ages.life), self._dynamics(0, ages)),
+        )
+        agents = jax.eval_shape(pipeline.start, self._theta, *fresh)
+        arguments = self._theta, agents, ages.restart, *fresh, self._hparams[world]
+        return pipeline.step.lower(*arguments).compile()
+
     def advance(self, state: MetaState) -> tuple[MetaState, list[dict[str, float]]]:
         """One meta-iteration and its row."""
         iteration = int(state.iteration)

@@ -321,7 +321,9 @@ def _direction(
         col = jnp.broadcast_to(jnp.expand_dims(a.col, second + 1), m.shape)
     else:
         row = col = a.diag
-        g_factored, m_factored = g[None] * _safe_rsqrt(a.diag + 1e-9), m * a.diag**-0.5
+        # As long as the gradient was 0, diag is near 1e-30 and this power's derivative overflows.
+        diag = jnp.where(a.diag > 1e-24, a.diag, jax.lax.stop_gradient(a.diag))
+        g_factored, m_factored = g[None] * _safe_rsqrt(a.diag + 1e-9), m * diag**-0.5
     by_rms = jax.lax.rsqrt(a.rms + 1e-6)
     groups = (
         g,

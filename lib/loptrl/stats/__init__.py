@@ -34,6 +34,7 @@ from loptrl.stats.collapse import (
     summarise_collapses,
 )
 from loptrl.stats.curves import (
+    around,
     bootstrap_curve,
     fill_diverged,
     final,
@@ -50,6 +51,7 @@ __all__ = [
     "Estimate",
     "RunReport",
     "Statistic",
+    "around",
     "bootstrap_curve",
     "collapse_report",
     "collapse_reports",

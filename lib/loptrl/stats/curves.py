@@ -23,6 +23,7 @@ from loptrl.stats.checks import (
 )
 
 __all__ = [
+    "around",
     "bootstrap_curve",
     "fill_diverged",
     "final",
@@ -84,6 +85,30 @@ def final(env_steps: ArrayLike, values: ArrayLike, *, fraction: float = 0.05) ->
     border = (1.0 - fraction_of_run(fraction, "fraction")) * steps[-1] * (1 + 1e-12)
     rows = steps > border
     rows[-1] = True
+    result = data[..., rows].mean(axis=-1)
+    return float(result) if data.ndim == 1 else result
+
+
+def around(
+    env_steps: ArrayLike, values: ArrayLike, place: float, *, fraction: float = 0.05
+) -> Floats | float:
+    """Mean over the 5 % of a run around a place in it, as wide as the window of `final`.
+
+    Rows within fraction * last / 2 env steps of place * last are averaged; the nearest row always
+    counts.
+
+    Args:
+      env_steps: [num_rows].
+      values: [num_rows] -> one number, or [num_seeds, num_rows] -> [num_seeds].
+      place: as a fraction of the run's env steps, in (0, 1].
+      fraction: of the run's env steps, in (0, 1].
+    """
+    data = checked(values, "values", (1, 2))
+    steps = checked_steps(env_steps, data.shape[-1])
+    distance = np.abs(steps - fraction_of_run(place, "place") * steps[-1])
+    # The small term keeps rows that sit on the border, up to rounding, in.
+    rows = distance <= 0.5 * fraction_of_run(fraction, "fraction") * steps[-1] * (1 + 1e-9)
+    rows[np.argmin(distance)] = True
     result = data[..., rows].mean(axis=-1)
     return float(result) if data.ndim == 1 else result
 

@@ -5,7 +5,7 @@ from loptrl.studies.base import Study
 
 __all__ = ["NAMES", "get"]
 
-NAMES = ("adam_collapse", "open_multitask", "brax_ant")
+NAMES = ("adam_collapse", "optim4rl_l2", "transfer", "open_multitask", "brax_ant")
 
 
 def get(name: str) -> Study:

@@ -7,7 +7,7 @@ from typing import Any
 
 from loptrl.studies.base import Arm, Budget, Study
 
-__all__ = ["CONTROL_FRICTIONS", "PERIOD", "STUDY"]
+__all__ = ["CONTROL_FRICTIONS", "DRIFT", "FIVE_SEEDS", "PERIOD", "STUDY"]
 
 PERIOD = 2_000_000
 """Env steps between two frictions, as in SlipperyAnt (Dohare et al. 2024)."""
@@ -15,13 +15,14 @@ PERIOD = 2_000_000
 CONTROL_FRICTIONS = (0.02, 0.0632, 0.2, 0.632, 2.0)
 """Fixed frictions of the regime controls, evenly spaced in their logarithm."""
 
-_DRIFT = {
+DRIFT = {
     "friction": {"form": "Steps", "low": 0.02, "high": 2.0, "period": PERIOD, "log": True},
     "strength": {"form": "Wear", "least": 0.0, "most": 0.4, "period": 20_000_000},
 }
+"""What changes on the changing Ant, for studies 1 to 3: the friction, and the motors that wear."""
 
-
-_FIVE = {"laptop": 5, "paper": 5}
+FIVE_SEEDS = {"laptop": 5, "paper": 5}
+"""Seeds of an arm that the source's graphs show."""
 
 
 def _adam(b1: float, b2: float) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def _adam(b1: float, b2: float) -> dict[str, Any]:
 
 
 def _drifting(name: str, label: str, look: str, b1: float, b2: float, **settings: Any) -> Arm:
-    return Arm(name, label, look, {**_adam(b1, b2), "drift": _DRIFT, **settings})
+    return Arm(name, label, look, {**_adam(b1, b2), "drift": DRIFT, **settings})
 
 
 def _arms() -> list[Arm]:
@@ -52,7 +53,7 @@ def _arms() -> list[Arm]:
         ),
         _drifting("no_clip", "Adam, neither clip", "adam:no_clip", *default, **unclipped),
     ]
-    arms[:3] = [dataclasses.replace(arm, seeds=_FIVE) for arm in arms[:3]]
+    arms[:3] = [dataclasses.replace(arm, seeds=FIVE_SEEDS) for arm in arms[:3]]
     for friction in CONTROL_FRICTIONS:
         fixed = {"friction": {"form": "Linear", "low": friction, "high": friction, "period": 1}}
         arms.append(

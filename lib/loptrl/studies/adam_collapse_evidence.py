@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,8 @@ from loptrl import stats
 from loptrl.errors import LoptrlError
 from loptrl.runs import Store
 from loptrl.studies.adam_collapse import CONTROL_FRICTIONS, PERIOD, STUDY
-from loptrl.studies.evidence import Compute, Curve, StudyEvidence, gather, held
+from loptrl.studies.changing_ant_evidence import AntEvidence
+from loptrl.studies.evidence import Compute, Curve, gather
 from loptrl.studies.words import listed
 
 __all__ = ["CONTROLS", "WINDOW", "Compute", "Evidence", "load"]
@@ -69,7 +69,7 @@ def load(
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence(StudyEvidence):
+class Evidence(AntEvidence):
     """Runs of the study with one budget and length; `asked_seeds` does not count the controls."""
 
     def command(self, *arms: str) -> str:
@@ -77,11 +77,6 @@ class Evidence(StudyEvidence):
         if arms and set(arms) <= set(CONTROLS):
             return STUDY.command(self.budget, list(arms), None, **self.settings)
         return super().command(*arms)
-
-    @functools.cached_property
-    def random_return(self) -> float:
-        """The untrained policy's return, mean over all stored runs."""
-        return self.random_return_on("adam")
 
     def relative(self, arm: str) -> Curve:
         """Returns divided by what the regime controls reach at the friction in force.
@@ -98,14 +93,6 @@ class Evidence(StudyEvidence):
             returns, self.friction(arm), list(control), list(control.values())
         )
         return steps, values
-
-    def friction(self, arm: str) -> np.ndarray:
-        """The friction in force, [num_seeds, num_rows]; held where a diverged run has ended."""
-        return held(self.rows(arm, "dynamics_friction"))
-
-    def strength(self, arm: str) -> np.ndarray:
-        """Mean actuator strength, [num_seeds, num_rows]; held where a diverged run has ended."""
-        return held(self.rows(arm, "dynamics_actuator_strength"))
 
     def update_norms(self, arm: str) -> Curve:
         """The largest update norm since the row before; 0 at 0 env steps, before any update.

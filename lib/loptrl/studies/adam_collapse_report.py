@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 
-from loptrl import stats, status_page, verdicts
+from loptrl import stats, verdicts
 from loptrl.stats import Estimate
+from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.adam_collapse import PERIOD, STUDY
 from loptrl.studies.adam_collapse_evidence import CONTROLS, WINDOW, Evidence, load
-from loptrl.studies.words import estimate, interval, listed, paragraphs, plural
+from loptrl.studies.words import estimate, listed, paragraphs, plural
 from loptrl.style import format_steps
-from loptrl.verdicts import MINIMUM_SEEDS, Verdict
+from loptrl.verdicts import Verdict
 
 __all__ = [
     "CHANGE",
@@ -62,33 +62,14 @@ def claims(evidence: Evidence) -> Mapping[str, Verdict]:
     return found
 
 
-def _rng() -> np.random.Generator:
-    # A fresh generator for every interval: none depends on which others were computed.
-    return np.random.default_rng(0)
-
-
-def _too_few(
-    evidence: Evidence, claim: str, *arms: str, least: int = MINIMUM_SEEDS
-) -> Verdict | None:
-    lacking = [
-        f"{evidence.seeds(arm) or 'no'} {plural('seed', evidence.seeds(arm))} of {_name(arm)}"
-        for arm in arms
-        if evidence.seeds(arm) < least
-    ]
-    if not lacking:
-        return None
-    reason = f"Too few runs: {listed(lacking)} stored, at least {least} needed."
-    return Verdict(claim, "undecided", reason)
-
-
 def _c1(evidence: Evidence) -> Verdict:
-    few = _too_few(evidence, "C1", "adam", least=1)
+    few = shared.too_few(evidence, "C1", "adam", least=1)
     steps, returns = (None, None) if few else evidence.returns("adam")
     return few or verdicts.c1(steps, returns, random_return=evidence.random_return)
 
 
 def _c2(evidence: Evidence) -> Verdict:
-    few = _too_few(evidence, "C2", "stationary", "adam")
+    few = shared.too_few(evidence, "C2", "stationary", "adam")
     if few:
         return few
     problem = evidence.no_relative()
@@ -106,12 +87,12 @@ def _c2(evidence: Evidence) -> Verdict:
         evidence.returns("adam")[1],
         evidence.relative("stationary")[1],
         evidence.relative("adam")[1],
-        rng=_rng(),
+        rng=shared.rng(),
     )
 
 
 def _c3(evidence: Evidence) -> Verdict:
-    few = _too_few(evidence, "C3", "adam", "no_ratio_clip")
+    few = shared.too_few(evidence, "C3", "adam", "no_ratio_clip")
     if few:
         return few
     steps, clipped = evidence.returns("adam")
@@ -120,12 +101,12 @@ def _c3(evidence: Evidence) -> Verdict:
         clipped,
         evidence.returns("no_ratio_clip")[1],
         random_return=evidence.random_return,
-        rng=_rng(),
+        rng=shared.rng(),
     )
 
 
 def _c4(evidence: Evidence, arm: str) -> Verdict:
-    few = _too_few(evidence, "C4", "adam", arm)
+    few = shared.too_few(evidence, "C4", "adam", arm)
     if few:
         return few
     changes = evidence.changes()
@@ -141,7 +122,7 @@ def _c4(evidence: Evidence, arm: str) -> Verdict:
         changes,
         window=WINDOW,
         random_return=evidence.random_return,
-        rng=_rng(),
+        rng=shared.rng(),
     )
 
 
@@ -161,38 +142,28 @@ def headline(evidence: Evidence) -> str:
             f"{left or 'none'} {'dips and leaves the dip' if left < 2 else 'dip and leave the dip'}"
         )
         if evidence.has("stationary"):
-            ends = [_final(evidence, arm).value for arm in ("adam", "stationary")]
+            ends = [shared.final(evidence, arm).value for arm in ("adam", "stationary")]
             answer += (
                 f". The return ends at {ends[0]:,.0f}; on the stationary Ant at {ends[1]:,.0f}"
             )
         answer += ".**"
-    by_status: dict[str, list[str]] = {}
-    for name, verdict in claims(evidence).items():
-        short = f"{_SHORT[verdict.claim]} ({name.replace(' (', ', ').rstrip(')')})"
-        by_status.setdefault(verdict.status, []).append(short)
-    lines = [
-        f"*{status.capitalize()}*: {'; '.join(by_status[status])}."
-        for status in ("supported", "contradicted", "undecided")
-        if status in by_status
-    ]
-    if evidence.missing():
-        lines.append("Not every planned run is stored; the last table counts what is missing.")
-    return f"{answer}\n\n" + " ".join(lines)
+    decided = shared.statuses(claims(evidence), _SHORT, incomplete=bool(evidence.missing()))
+    return f"{answer}\n\n{decided}"
 
 
 def on_change(evidence: Evidence) -> str:
     """What graph 1 shows, and the verdicts of C1 and C2."""
-    lines = [_finals(evidence, ("stationary", "adam"), CHANGE)]
+    lines = [shared.finals(evidence, ("stationary", "adam"), CHANGE)]
     passed = _passes(evidence, "stationary")
     if passed:
         lines[0] += f" On the stationary Ant {passed}."
     lines.append(_early_dips(evidence))
-    return paragraphs([*lines, *_decided(evidence, "C1", "C2")])
+    return paragraphs([*lines, *shared.decided(claims(evidence), _SAID, "C1", "C2")])
 
 
 def on_betas(evidence: Evidence) -> str:
     """What graph 2 shows, and the verdicts of C4."""
-    lines = [_finals(evidence, ("adam", *EQUAL_BETAS))]
+    lines = [shared.finals(evidence, ("adam", *EQUAL_BETAS))]
     changes = evidence.changes()
     if changes.size:
         norms = []
@@ -206,12 +177,12 @@ def on_betas(evidence: Evidence) -> str:
                 f"Largest update norm within {format_steps(WINDOW)} env steps of a change of "
                 f"friction, mean over {changes.size} changes: {'; '.join(norms)}."
             )
-    return paragraphs([*lines, *_decided(evidence, "C4")])
+    return paragraphs([*lines, *shared.decided(claims(evidence), _SAID, "C4")])
 
 
 def on_clipping(evidence: Evidence) -> str:
     """What the ablation shows, and the verdict of C3."""
-    lines = [_finals(evidence, CLIPPING)]
+    lines = [shared.finals(evidence, CLIPPING)]
     if evidence.whole("adam").runs:
         _, fraction = evidence.metric("adam", "clip_fraction")
         lines.append(
@@ -223,7 +194,9 @@ def on_clipping(evidence: Evidence) -> str:
     ]
     if diverged:
         lines.append(f"Runs that diverged to NaN: {listed(diverged)}.")
-    return paragraphs([*lines, *_decided(evidence, "C3"), _without_both(evidence)])
+    return paragraphs(
+        [*lines, *shared.decided(claims(evidence), _SAID, "C3"), _without_both(evidence)]
+    )
 
 
 def _without_both(evidence: Evidence) -> str:
@@ -254,38 +227,8 @@ def _without_both(evidence: Evidence) -> str:
 
 def overview(evidence: Evidence) -> str:
     """One row an arm: seeds, final return, dips and collapses; then the controls and the gaps."""
-    columns = [
-        "arm",
-        "seeds",
-        "final return",
-        "collapse",
-        "dips left",
-        "deepest drop",
-        "back after",
-    ]
-    rows = []
-    for arm in (name for name in STUDY.arms if name not in CONTROLS):
-        stored, planned = evidence.seeds(arm), evidence.planned(arm)
-        seeds = str(stored) if stored == planned else f"{stored or 'none'} of {planned}"
-        if not stored:
-            rows.append((_name(arm), seeds, "missing", *["-"] * 4))
-            continue
-        summary = stats.summarise_collapses(evidence.reports(arm), rng=_rng())
-        collapsed = round(summary.collapse_rate.value * stored)
-        left = round(summary.dips_left.value * summary.dips) if summary.dips_left else 0
-        back = summary.recovery_time
-        rows.append(
-            (
-                _name(arm),
-                seeds,
-                f"{_final(evidence, arm).value:,.0f}",
-                f"{collapsed} of {stored}",
-                f"{left} of {summary.dips}" if summary.dips else "no dip",
-                f"{100 * summary.drawdown.value:.0f} %",
-                format_steps(back.value) if back else "-",
-            )
-        )
-    parts = [status_page.as_markdown(pd.DataFrame(rows, columns=columns))]
+    main = [arm for arm in STUDY.arms if arm not in CONTROLS]
+    parts = [shared.dips_table(evidence, main)]
     controls = [f"{value:,.0f} at {f:g}" for f, value in evidence.controls().items()]
     if controls:
         parts.append(f"Final returns of the regime controls, by friction: {', '.join(controls)}.")
@@ -305,37 +248,6 @@ def overview(evidence: Evidence) -> str:
             f"`{evidence.command()}` computes them."
         )
     return paragraphs(parts)
-
-
-def _decided(evidence: Evidence, *wanted: str) -> list[str]:
-    found = claims(evidence)
-    lines = []
-    for claim in wanted:
-        mine = {name: v for name, v in found.items() if v.claim == claim}
-        ours = " ".join(
-            f"Here{'' if len(mine) == 1 else f', {_inside(name)}'}: **{v.status}**. {v.reason}"
-            for name, v in mine.items()
-        )
-        lines.append(f"**{claim}.** {_SAID[claim]} {ours}")
-    return lines
-
-
-def _inside(name: str) -> str:
-    return name[name.index("(") + 1 : -1]
-
-
-def _finals(evidence: Evidence, arms: Sequence[str], words: Mapping[str, str] | None = None) -> str:
-    """The arms' final returns with intervals and seeds, and which arms have no run."""
-    names = {arm: (words or {}).get(arm, _name(arm)) for arm in arms}
-    parts = []
-    for arm in evidence.present(*arms):
-        seeds = evidence.seeds(arm)
-        number = estimate(stats.final(*evidence.returns(arm)), stats.iqm)
-        parts.append(f"{names[arm]} {number}, {seeds} {plural('seed', seeds)}")
-    absent = [names[arm] for arm in arms if not evidence.has(arm)]
-    words = [f"Final return: {'; '.join(parts)}."] if parts else []
-    words += [f"No run is stored of {listed(absent)}."] if absent else []
-    return " ".join(words)
 
 
 def _passes(evidence: Evidence, arm: str) -> str | None:
@@ -369,13 +281,9 @@ def _early_dips(evidence: Evidence) -> str:
     )
 
 
-def _final(evidence: Evidence, arm: str) -> Estimate:
-    return interval(stats.final(*evidence.returns(arm)))
-
-
 def _difference(evidence: Evidence, first: str, second: str) -> Estimate:
     x, y = (stats.final(*evidence.returns(arm)) for arm in (first, second))
-    return stats.difference_ci(x, y, stats.iqm, rng=_rng())
+    return stats.difference_ci(x, y, stats.iqm, rng=shared.rng())
 
 
 def _name(arm: str) -> str:

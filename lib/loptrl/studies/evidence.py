@@ -13,7 +13,7 @@ from loptrl.errors import LoptrlError
 from loptrl.ppo.config import PPOConfig
 from loptrl.runs import Results, RunSpec, Store
 from loptrl.specs import plain
-from loptrl.studies.base import Study
+from loptrl.studies.base import Arm, Study
 
 __all__ = ["Compute", "Curve", "StudyEvidence", "gather", "held"]
 
@@ -96,6 +96,11 @@ class StudyEvidence:
     asked: tuple[RunSpec, ...]
     runs: Results
 
+    @property
+    def all_arms(self) -> Mapping[str, Arm]:
+        """The arms that the evidence can hold, by name."""
+        return self.study.arms
+
     def seeds(self, arm: str) -> int:
         """Stored seeds of an arm."""
         return sum(run.spec.arm == arm for run in self.runs.runs)
@@ -114,7 +119,7 @@ class StudyEvidence:
 
     def missing(self) -> dict[str, int]:
         """Arms that lack runs, and how many."""
-        lacking = {arm: self.planned(arm) - self.seeds(arm) for arm in self.study.arms}
+        lacking = {arm: self.planned(arm) - self.seeds(arm) for arm in self.all_arms}
         return {arm: count for arm, count in lacking.items() if count > 0}
 
     def command(self, *arms: str) -> str:

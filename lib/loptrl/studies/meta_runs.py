@@ -8,16 +8,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from loptrl import drive, paths, provenance, weights
 from loptrl.errors import LoptrlError
 from loptrl.files import write_together
-from loptrl.meta.config import MetaConfig
+from loptrl.meta.config import RULES, MetaConfig
+from loptrl.meta.es_config import EvolutionConfig
 from loptrl.runs import Run, RunSpec, Store
 
-__all__ = ["Trained", "meta_spec", "picture", "train", "weights_path"]
+__all__ = ["Trained", "meta_spec", "picture", "save_untrained", "train", "weights_path"]
 
 VERSION = 1
 _DRAW_EVERY_S = 20.0
+# Of a training by gradients and of one by evolution.
+_PANELS = (
+    ("meta_loss", "meta_grad_norm", "meta_agreement", "train_return"),
+    ("fitness_mean", "fitness_center", "fitness_best", "theta_norm"),
+)
+
+Config = MetaConfig | EvolutionConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Trained:
     path: Path
 
 
-def meta_spec(name: str, config: MetaConfig, seed: int = 0, budget: str = "laptop") -> RunSpec:
+def meta_spec(name: str, config: Config, seed: int = 0, budget: str = "laptop") -> RunSpec:
     """The run of a meta-training; a name such as "drift" makes the arm "optim4rl.drift"."""
     return RunSpec("meta", f"{config.rule}.{name}", budget, VERSION, seed, config.to_dict())
 
@@ -40,7 +50,7 @@ def weights_path(name: str, rule: str) -> Path:
 
 def train(
     name: str,
-    config: MetaConfig,
+    config: Config,
     trained_on: str,
     *,
     seed: int = 0,
@@ -52,12 +62,12 @@ def train(
 ) -> Trained:
     """Meta-train, or find it done: a stored run, and weights of that name with a card.
 
-    Stopped at any moment, the same call goes on. While it runs, a picture of the meta-loss is kept
-    at `picture(spec)`.
+    Stopped at any moment, the same call goes on. While it runs, a picture of the meta-loss or of
+    the fitness is kept at `picture(spec)`.
 
     Args:
         name: of the weights, such as "drift"; `optim4rl("drift")` finds them then.
-        config: the numbers.
+        config: the numbers; their kind says whether by gradients or by evolution.
         trained_on: in words, for the card.
         seed: seeds everything.
         budget: the label of the run.
@@ -101,9 +111,10 @@ def train(
         weights.save(target, named_arrays(theta), card)
 
     def make(spec: RunSpec) -> Any:
-        from loptrl.studies.meta_training import make_meta_program
+        from loptrl.studies.meta_training import make_evolution_program, make_meta_program
 
-        return make_meta_program(spec, finished)
+        evolves = isinstance(config, EvolutionConfig)
+        return (make_evolution_program if evolves else make_meta_program)(spec, finished)
 
     results = drive.load_or_run(
         [spec],
@@ -117,6 +128,34 @@ def train(
         watch=_painter(),
     )
     return Trained(results.runs[0], target)
+
+
+def save_untrained(rule: str, seed: int = 0) -> Path:
+    """Keep the weights that meta-training starts from as RULE/untrained, for runs that compare.
+
+    Raises:
+        LoptrlError: no such rule.
+        StoreError: the disk refuses.
+    """
+    from loptrl.studies.meta_training import untrained_theta
+
+    if rule not in RULES:
+        raise LoptrlError(f"expected a rule of {', '.join(RULES)}, got {rule!r}")
+    target = weights_path("untrained", rule)
+    card = {
+        "family": rule,
+        "name": f"{rule}/untrained",
+        "trained_on": "nothing: random weights",
+        "licence": "MIT",
+        "seed": seed,
+        "env_steps": 0,
+        "command": f"loptrl weights untrained {rule} --seed {seed}",
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
+    }
+    arrays = named_arrays(untrained_theta(rule, seed))
+    weights.save(target, {path: np.asarray(array) for path, array in arrays.items()}, card)
+    return target
 
 
 def named_arrays(theta: Any, prefix: str = "") -> dict[str, Any]:
@@ -144,18 +183,18 @@ def _painter() -> Callable[[RunSpec, Sequence[Mapping[str, float]]], None]:
             return
         import io
 
-        import numpy as np
-
         from loptrl import plots, style
 
         drawn = time.monotonic()
         steps = np.array([row["env_steps"] for row in rows])
-        names = ("meta_loss", "meta_grad_norm", "meta_agreement", "train_return")
+        names = next(names for names in _PANELS if names[0] in rows[0])
         panels = {
             name: {spec.arm: (steps, np.array([[row[name] for row in rows]]))} for name in names
         }
+        rule = spec.arm.partition(".")[0]
+        look = rule if rule in style.COLOURS else "optim4rl"
         buffer = io.BytesIO()
-        style.save(plots.diagnostics(panels, looks={spec.arm: "optim4rl"}), buffer, fmt="png")
+        style.save(plots.diagnostics(panels, looks={spec.arm: look}), buffer, fmt="png")
         picture(spec).parent.mkdir(parents=True, exist_ok=True)
         write_together({picture(spec): buffer.getvalue()})
 

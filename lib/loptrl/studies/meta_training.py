@@ -9,12 +9,19 @@ from typing import Any
 from loptrl import devices, weights
 from loptrl.errors import LoptrlError
 from loptrl.meta.config import MetaConfig
+from loptrl.meta.es_config import EvolutionConfig
 from loptrl.specs import RunSpec, plain
 
-__all__ = ["make_meta_program", "rule_of", "share_devices"]
+__all__ = [
+    "make_evolution_program",
+    "make_meta_program",
+    "rule_of",
+    "share_devices",
+    "untrained_theta",
+]
 
 
-def rule_of(config: MetaConfig) -> Callable[[Any], Any]:
+def rule_of(config: MetaConfig | EvolutionConfig) -> Callable[[Any], Any]:
     """Theta to the transformation that the agents use in meta-training."""
     from loptrl import optimizers
 
@@ -29,27 +36,55 @@ def rule_of(config: MetaConfig) -> Callable[[Any], Any]:
         options["learning_rate"] = config.learning_rate
     if "num_steps" in takes:
         options["num_steps"] = config.ppo(config.worlds[0]).num_updates
+    agent_l2 = config.agent_l2 if isinstance(config, MetaConfig) else 0.0
 
     def rule(theta: Any) -> Any:
         built = learned.build(theta, **options)
-        return optimizers.l2_in_loss(built, config.agent_l2) if config.agent_l2 else built
+        return optimizers.l2_in_loss(built, agent_l2) if agent_l2 else built
 
     return rule
 
 
-def share_devices(agents: int) -> int:
-    """How many devices share that many agents evenly."""
+def _first_theta(config: MetaConfig | EvolutionConfig, seed: int, **options: Any) -> Any:
+    """The weights to start from: named ones, or untrained ones with those options."""
+    from loptrl import optimizers
+
+    if config.init is None:
+        return untrained_theta(config.rule, seed, **options)
+    found = weights.digest(config.init, config.rule)
+    if found != config.init_sha256:
+        raise LoptrlError(
+            f"expected the weights {config.init} with sha256 {config.init_sha256}, got "
+            f"{found}; the training was planned with other weights of that name"
+        )
+    return optimizers.LEARNED[config.rule].theta(config.init)
+
+
+def untrained_theta(rule: str, seed: int, **options: Any) -> Any:
+    """The random weights that a meta-training with that seed starts from."""
+    from loptrl import optimizers
+    from loptrl.keys import derive, root_key
+
+    return optimizers.LEARNED[rule].init_theta(derive(root_key(seed), "theta"), **options)
+
+
+def share_devices(count: int, most: int | None = None) -> int:
+    """How many devices, at most `most`, share that many agents evenly."""
     import jax
 
-    return max(d for d in range(1, jax.device_count() + 1) if agents % d == 0)
+    limit = min(most or jax.device_count(), jax.device_count())
+    return max(d for d in range(1, limit + 1) if count % d == 0)
 
 
-def make_meta_program(spec: RunSpec, finished: Callable[[Any], None] = lambda theta: None) -> Any:
+def make_meta_program(
+    spec: RunSpec,
+    finished: Callable[[Any], None] = lambda theta: None,
+    *,
+    most_devices: int | None = None,
+) -> Any:
     """The `MetaProgram` of a run; `finished` is given theta when it is over."""
     devices.prepare()
-    from loptrl import optimizers
     from loptrl.envs.drift import Drift
-    from loptrl.keys import derive, root_key
     from loptrl.meta.bilevel import Bilevel
     from loptrl.meta.pipeline import Pipeline
     from loptrl.meta.program import MetaProgram
@@ -58,17 +93,7 @@ def make_meta_program(spec: RunSpec, finished: Callable[[Any], None] = lambda th
     from loptrl.studies.training import make_world
 
     config = MetaConfig.from_dict(plain(spec.config))
-    learned, rule = optimizers.LEARNED[config.rule], rule_of(config)
-    if config.init is None:
-        theta = learned.init_theta(derive(root_key(spec.seed), "theta"))
-    else:
-        found = weights.digest(config.init, config.rule)
-        if found != config.init_sha256:
-            raise LoptrlError(
-                f"expected the weights {config.init} with sha256 {config.init_sha256}, got "
-                f"{found}; the training was planned with other weights of that name"
-            )
-        theta = learned.theta(config.init)
+    rule, theta = rule_of(config), _first_theta(config, spec.seed)
     pipelines, actuators = {}, {}
     for world in config.worlds:
         ppo = config.ppo(world)
@@ -85,7 +110,7 @@ def make_meta_program(spec: RunSpec, finished: Callable[[Any], None] = lambda th
             config.through_dynamics,
             config.rematerialize == "iterations",
         )
-        count = share_devices(config.agents)
+        count = share_devices(config.agents, most_devices)
         pipelines[world] = Pipeline(bilevel, config.agents, devices=count)
         actuators[world] = vector.world.num_actuators
 
@@ -93,3 +118,39 @@ def make_meta_program(spec: RunSpec, finished: Callable[[Any], None] = lambda th
         return Drift.from_dict(phase.drift, seed=seed).table(env_steps, actuators[phase.world])
 
     return MetaProgram(config, spec.seed, theta, pipelines, table, finished)
+
+
+def make_evolution_program(
+    spec: RunSpec,
+    finished: Callable[[Any], None] = lambda theta: None,
+    *,
+    most_devices: int | None = None,
+) -> Any:
+    """The `EvolutionProgram` of a run; `finished` is given theta when it is over."""
+    devices.prepare()
+    import jax
+    import jax.numpy as jnp
+
+    from loptrl.meta.es import Evaluation, EvolutionProgram
+    from loptrl.ppo.learner import Learner
+    from loptrl.ppo.structure import Structure
+    from loptrl.studies.training import make_world
+
+    config = EvolutionConfig.from_dict(plain(spec.config))
+    rule = rule_of(config)
+    options = {} if config.size is None else {"size": config.size}
+    theta = _first_theta(config, spec.seed, **options)
+    if config.zero_start:
+        theta = jax.tree.map(jnp.zeros_like, theta)
+    evaluations = {}
+    for world in config.tasks:
+        ppo = config.ppo(world)
+        learner = Learner(Structure.of(ppo), make_world(world, ppo.backend))
+        evaluations[world] = Evaluation(
+            learner,
+            rule,
+            ppo,
+            devices=min(most_devices or jax.device_count(), jax.device_count()),
+            together=config.members_at_once,
+        )
+    return EvolutionProgram(config, spec.seed, theta, evaluations, finished)

@@ -8,9 +8,11 @@ three seeds in an arm decide nothing where a bootstrap interval is asked for.
 from loptrl.verdicts.base import MINIMUM_SEEDS, Status, Verdict
 from loptrl.verdicts.change import SMALL_HALF_WIDTH, c1, c2, c3, c4
 from loptrl.verdicts.comparison import c9, c10, c11, c12
+from loptrl.verdicts.meta import QUARTER, c5, c6, c7, c8, c14
 
 __all__ = [
     "MINIMUM_SEEDS",
+    "QUARTER",
     "SMALL_HALF_WIDTH",
     "Status",
     "Verdict",
@@ -18,8 +20,13 @@ __all__ = [
     "c2",
     "c3",
     "c4",
+    "c5",
+    "c6",
+    "c7",
+    "c8",
     "c9",
     "c10",
     "c11",
     "c12",
+    "c14",
 ]

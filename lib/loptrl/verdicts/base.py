@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from loptrl import stats
 from loptrl.errors import LoptrlError
-from loptrl.stats import Estimate
+from loptrl.stats import Estimate, RunReport
 
-__all__ = ["MINIMUM_SEEDS", "Status", "Verdict", "limits", "sign", "too_few"]
+__all__ = [
+    "MINIMUM_SEEDS",
+    "Status",
+    "Verdict",
+    "collapse_rate",
+    "final_difference",
+    "limits",
+    "sign",
+    "too_few",
+]
 
 Status = Literal["supported", "contradicted", "undecided"]
 
@@ -57,6 +67,25 @@ def too_few(claim: str, estimates: Mapping[str, Estimate], **arms: ArrayLike) ->
             )
             return Verdict(claim, "undecided", reason, estimates)
     return None
+
+
+def collapse_rate(reports: Sequence[RunReport]) -> Estimate:
+    """Share of runs that collapse, with its Wilson interval."""
+    return stats.wilson_interval(sum(r.collapsed for r in reports), len(reports))
+
+
+def final_difference(
+    env_steps: ArrayLike, first: ArrayLike, second: ArrayLike, *, rng: np.random.Generator
+) -> Estimate:
+    """IQM of final(first) minus that of final(second), with its interval over seeds.
+
+    Args:
+      env_steps: [num_rows].
+      first, second: [num_seeds, num_rows].
+      rng: numpy Generator.
+    """
+    x, y = (stats.final(env_steps, np.atleast_2d(v)) for v in (first, second))
+    return stats.difference_ci(x, y, stats.iqm, rng=rng)
 
 
 def sign(estimate: Estimate) -> int:

@@ -18,8 +18,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from loptrl import stats
-from loptrl.stats import Estimate, RunReport
-from loptrl.verdicts.base import Verdict, limits, sign, too_few
+from loptrl.stats import Estimate
+from loptrl.verdicts.base import (
+    Verdict,
+    collapse_rate,
+    final_difference,
+    limits,
+    sign,
+    too_few,
+)
 
 __all__ = ["SMALL_HALF_WIDTH", "c1", "c2", "c3", "c4"]
 
@@ -28,10 +35,6 @@ SMALL_HALF_WIDTH = 0.15
 
 def _is(names: list[str]) -> str:
     return "is" if len(names) == 1 else "are"
-
-
-def _rate(reports: list[RunReport]) -> Estimate:
-    return stats.wilson_interval(sum(r.collapsed for r in reports), len(reports))
 
 
 def c1(env_steps: ArrayLike, changing: ArrayLike, *, random_return: float) -> Verdict:
@@ -46,7 +49,7 @@ def c1(env_steps: ArrayLike, changing: ArrayLike, *, random_return: float) -> Ve
       random_return: the random policy's mean return.
     """
     reports = stats.collapse_reports(env_steps, changing, random_return=random_return)
-    rate = _rate(reports)
+    rate = collapse_rate(reports)
     seeds = len(reports)
     recovered = sum(r.left_a_dip for r in reports)
     estimates = {
@@ -89,13 +92,8 @@ def c2(
         (`stats.regime_relative`).
       rng: numpy Generator.
     """
-
-    def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
-        x, y = (stats.final(env_steps, np.atleast_2d(v)) for v in (first, second))
-        return stats.difference_ci(x, y, stats.iqm, rng=rng)
-
-    returns = difference(stationary, changing)
-    relative = difference(stationary_relative, changing_relative)
+    returns = final_difference(env_steps, stationary, changing, rng=rng)
+    relative = final_difference(env_steps, stationary_relative, changing_relative, rng=rng)
     estimates = {"difference in final return": returns, "relative to the controls": relative}
     few = too_few(
         "C2",

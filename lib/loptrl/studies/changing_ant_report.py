@@ -1,0 +1,250 @@
+"""Sentences and tables of studies 1 to 3: what every report of runs on the Ant says alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from loptrl import stats, status_page, weights
+from loptrl.errors import WeightsError
+from loptrl.studies.changing_ant_evidence import AntEvidence, JointEvidence
+from loptrl.studies.words import estimate, interval, listed, paragraphs, plural
+from loptrl.style import format_steps
+from loptrl.verdicts import MINIMUM_SEEDS, Verdict
+
+__all__ = [
+    "decided",
+    "dips_table",
+    "ends",
+    "final",
+    "finals",
+    "inside_table",
+    "lacking",
+    "overview",
+    "rng",
+    "statuses",
+    "too_few",
+    "weights_table",
+]
+
+_AT_THE_END = {
+    "update_norm": "update norm",
+    "implied_step": "implied step",
+    "weight_norm": "weight norm",
+    "dormant_fraction_actor": "dormant",
+    "feature_rank_actor": "rank",
+}
+
+
+def rng() -> np.random.Generator:
+    """A fresh generator for every interval: none depends on which others were computed."""
+    return np.random.default_rng(0)
+
+
+def too_few(
+    evidence: AntEvidence, claim: str, *arms: str, least: int = MINIMUM_SEEDS
+) -> Verdict | None:
+    """An undecided verdict that names the arms with too few stored seeds, or None."""
+    short = [
+        f"{evidence.seeds(arm) or 'no'} {plural('seed', evidence.seeds(arm))} of "
+        f"{_label(evidence, arm)}"
+        for arm in arms
+        if evidence.seeds(arm) < least
+    ]
+    if not short:
+        return None
+    reason = f"Too few runs: {listed(short)} stored, at least {least} needed."
+    return Verdict(claim, "undecided", reason)
+
+
+def statuses(claims: Mapping[str, Verdict], short: Mapping[str, str], *, incomplete: bool) -> str:
+    """The verdicts by status in one line, and whether runs are missing.
+
+    Args:
+        claims: verdicts by name, such as "C2" or "C4 (betas 0.99)".
+        short: claim -> what it says, in a few words.
+        incomplete: whether runs are missing.
+    """
+    by_status: dict[str, list[str]] = {}
+    for name, verdict in claims.items():
+        said = f"{short[verdict.claim]} ({name.replace(' (', ', ').rstrip(')')})"
+        by_status.setdefault(verdict.status, []).append(said)
+    lines = [
+        f"*{status.capitalize()}*: {'; '.join(by_status[status])}."
+        for status in ("supported", "contradicted", "undecided")
+        if status in by_status
+    ]
+    if incomplete:
+        lines.append("Not every planned run is stored; beneath the tables stands what is missing.")
+    return " ".join(lines)
+
+
+def decided(claims: Mapping[str, Verdict], said: Mapping[str, str], *wanted: str) -> list[str]:
+    """A paragraph for each wanted claim: what the source says, the verdict, and why.
+
+    Args:
+        claims: verdicts by name, such as "C2" or "C4 (betas 0.99)".
+        said: claim -> a sentence.
+        wanted: claims.
+    """
+    lines = []
+    for claim in wanted:
+        mine = {name: v for name, v in claims.items() if v.claim == claim}
+        ours = " ".join(
+            f"Here{'' if len(mine) == 1 else f', {_inside(name)}'}: **{v.status}**. {v.reason}"
+            for name, v in mine.items()
+        )
+        lines.append(f"**{claim}.** {said[claim]} {ours}")
+    return lines
+
+
+def finals(
+    evidence: AntEvidence, arms: Sequence[str], words: Mapping[str, str] | None = None
+) -> str:
+    """The arms' final returns with intervals and seeds, and which arms have no run."""
+    names = {arm: (words or {}).get(arm, _label(evidence, arm)) for arm in arms}
+    parts = []
+    for arm in evidence.present(*arms):
+        seeds = evidence.seeds(arm)
+        number = estimate(stats.final(*evidence.returns(arm)), stats.iqm)
+        parts.append(f"{names[arm]} {number}, {seeds} {plural('seed', seeds)}")
+    absent = [names[arm] for arm in arms if not evidence.has(arm)]
+    lines = [f"Final return: {'; '.join(parts)}."] if parts else []
+    lines += [f"No run is stored of {listed(absent)}."] if absent else []
+    return " ".join(lines)
+
+
+def final(evidence: AntEvidence, arm: str) -> stats.Estimate:
+    """An arm's final return, IQM over seeds."""
+    return interval(stats.final(*evidence.returns(arm)))
+
+
+def ends(evidence: AntEvidence, arm: str) -> str:
+    """An arm's end in words: "ends at 1,000, and 3 of 5 seeds collapse for good"."""
+    reports = evidence.reports(arm)
+    count, seeds = sum(r.collapsed for r in reports), len(reports)
+    verb = "collapses" if count < 2 else "collapse"
+    return (
+        f"ends at {final(evidence, arm).value:,.0f}, and {count or 'none'} of {seeds} "
+        f"{plural('seed', seeds)} {verb} for good"
+    )
+
+
+def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:
+    """One row an arm: seeds, final return, dips and collapses."""
+    columns = [
+        "arm",
+        "seeds",
+        "final return",
+        "collapse",
+        "dips left",
+        "deepest drop",
+        "back after",
+    ]
+    rows = []
+    for arm in arms:
+        name = _label(evidence, arm)
+        stored, planned = evidence.seeds(arm), evidence.planned(arm)
+        seeds = str(stored) if stored == planned else f"{stored or 'none'} of {planned}"
+        if not stored:
+            # Nothing can be planned with weights that nobody here knows.
+            rows.append((name, seeds if planned else "-", "missing", *["-"] * 4))
+            continue
+        summary = stats.summarise_collapses(evidence.reports(arm), rng=rng())
+        collapsed = round(summary.collapse_rate.value * stored)
+        left = round(summary.dips_left.value * summary.dips) if summary.dips_left else 0
+        back = summary.recovery_time
+        rows.append(
+            (
+                name,
+                seeds,
+                f"{final(evidence, arm).value:,.0f}",
+                f"{collapsed} of {stored}",
+                f"{left} of {summary.dips}" if summary.dips else "no dip",
+                f"{100 * summary.drawdown.value:.0f} %",
+                format_steps(back.value) if back else "-",
+            )
+        )
+    return status_page.as_markdown(pd.DataFrame(rows, columns=columns))
+
+
+def inside_table(evidence: JointEvidence, arms: Sequence[str]) -> str:
+    """One row an arm: the diagnostics over the last 5 % of its runs, and how many diverged."""
+    rows = []
+    for arm in evidence.present(*arms):
+        diverged = f"{evidence.diverged(arm)} of {evidence.seeds(arm)}"
+        if not evidence.whole(arm).runs:
+            rows.append((_label(evidence, arm), *["-"] * len(_AT_THE_END), diverged))
+            continue
+        values = (stats.final(*evidence.metric(arm, name)) for name in _AT_THE_END)
+        numbers = (f"{stats.iqm(value):.3g}" for value in values)
+        rows.append((_label(evidence, arm), *numbers, diverged))
+    columns = ["arm", *_AT_THE_END.values(), "diverged"]
+    return status_page.as_markdown(pd.DataFrame(rows, columns=columns))
+
+
+def overview(evidence: JointEvidence, arms: Sequence[str]) -> str:
+    """The tables of all arms, what is missing, and where the weights come from."""
+    parts = [dips_table(evidence, arms)]
+    if evidence.present(*arms):
+        parts += [
+            "The last 5 % of the runs, interquartile mean over the seeds that did not diverge:",
+            inside_table(evidence, arms),
+        ]
+    parts += [lacking(evidence), "Where the weights come from:", weights_table(evidence, arms)]
+    return paragraphs(parts)
+
+
+def weights_table(evidence: JointEvidence, arms: Sequence[str]) -> str:
+    """One row for each set of weights, from its card: what it was meta-trained on, how long."""
+    rows = {}
+    for arm in arms:
+        rule = evidence.all_arms[arm].settings["optimizer"]
+        if "weights" not in rule:
+            continue
+        try:
+            card = weights.card(rule["weights"], rule["name"])
+        except WeightsError:
+            rows[rule["weights"]] = ("not known here", "-")
+            continue
+        steps = card.get("env_steps")
+        length = format_steps(steps) if steps is not None else "not recorded"
+        rows[rule["weights"]] = (card.get("trained_on", "not recorded"), length)
+    table = [(name, *row) for name, row in rows.items()]
+    columns = ["weights", "meta-trained on", "env steps"]
+    return status_page.as_markdown(pd.DataFrame(table, columns=columns))
+
+
+def lacking(evidence: JointEvidence) -> str:
+    """Which runs are missing and why, or nothing when none is."""
+    absent = evidence.without_weights()
+    missing = {arm: n for arm, n in evidence.missing().items() if arm not in absent}
+    parts = []
+    if missing:
+        names = [
+            f"{_label(evidence, arm)} ({count} of {evidence.planned(arm)})"
+            for arm, count in missing.items()
+        ]
+        parts.append(
+            f"Missing runs: {'; '.join(names)}. They are neither drawn nor guessed; "
+            f"`{evidence.command(*missing)}` computes them."
+        )
+    if absent:
+        names = [_label(evidence, arm) for arm in absent]
+        parts.append(
+            f"No run of these: {'; '.join(names)}. Where this page was made, the weights were not "
+            "at hand (`loptrl weights list` says where they are)."
+        )
+    if evidence.runs.runs:
+        parts.append(f"The untrained policy's return is {evidence.random_return:,.1f}.")
+    return paragraphs(parts)
+
+
+def _label(evidence: AntEvidence, arm: str) -> str:
+    return evidence.all_arms[arm].label
+
+
+def _inside(name: str) -> str:
+    return name[name.index("(") + 1 : -1]

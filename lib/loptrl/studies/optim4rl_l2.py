@@ -1,0 +1,25 @@
+"""Study 2: Optim4RL meta-trained on the changing Ant, with and without L2, evaluated there."""
+
+from __future__ import annotations
+
+from loptrl.studies.changing_ant import of, optim4rl
+
+__all__ = ["STUDY"]
+
+STUDY = of(
+    "optim4rl_l2",
+    "Optim4RL meta-trained on the changing Ant",
+    1,
+    [
+        optim4rl("drift", "Optim4RL (direct)", "optim4rl", "drift"),
+        optim4rl("drift_l2", "Optim4RL (direct, L2)", "optim4rl:l2", "drift_l2"),
+        optim4rl(
+            "no_pipeline",
+            "Optim4RL (direct, no pipeline)",
+            "optim4rl:no_pipeline",
+            "no_pipeline",
+        ),
+        optim4rl("reduced", "Optim4RL (direct, reduced)", "optim4rl:reduced", "reduced"),
+    ],
+)
+"""*Direct* is meta-training under change from the beginning; study 1 holds the runs of Adam."""

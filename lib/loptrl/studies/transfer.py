@@ -1,0 +1,51 @@
+"""Study 3: Optim4RL meta-trained on the stationary Ant, evaluated on the changing one."""
+
+from __future__ import annotations
+
+from loptrl.studies.changing_ant import of, optim4rl
+
+__all__ = ["STILL", "STUDY"]
+
+_SOURCES = (
+    ("transferred", "stationary", "optim4rl:transferred", "stationary"),
+    ("published", "authors', reset 512", "optim4rl:published", "ant"),
+    ("published_1", "authors', reset 32", "optim4rl:published", "ant_1"),
+    ("published_22", "authors', reset 64", "optim4rl:published", "ant_22"),
+    ("curriculum", "curriculum", "optim4rl:curriculum", "curriculum"),
+    ("untrained", "untrained", "optim4rl:untrained", "untrained"),
+)
+_THREE_SEEDS = ("published_1", "published_22")
+
+STILL = {name: f"{name}_still" for name, *_ in _SOURCES if name != "curriculum"}
+"""Arms on the changing Ant, and those of the same weights on the stationary one."""
+
+STUDY = of(
+    "transfer",
+    "Optim4RL from the stationary to the changing Ant",
+    1,
+    [
+        *(
+            optim4rl(
+                name,
+                f"Optim4RL ({words})",
+                look,
+                weights,
+                **({"seeds": {}} if name in _THREE_SEEDS else {}),
+            )
+            for name, words, look, weights in _SOURCES
+        ),
+        *(
+            optim4rl(
+                STILL[name],
+                f"Optim4RL ({words}), no change",
+                look,
+                weights,
+                changing=False,
+                seeds={},
+            )
+            for name, words, look, weights in _SOURCES
+            if name in STILL
+        ),
+    ],
+)
+"""The weights of the source's authors differ in their reset interval, named, and their rate."""

@@ -1,0 +1,173 @@
+"""Study 3 in words: the verdicts on C7 and C8, and every sentence that holds a number."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from loptrl import stats, verdicts
+from loptrl.studies import adam_collapse, optim4rl_l2
+from loptrl.studies import changing_ant_report as shared
+from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
+from loptrl.studies.changing_ant_evidence import load as load_joint
+from loptrl.studies.transfer import STILL, STUDY
+from loptrl.studies.words import estimate, paragraphs
+from loptrl.style import format_steps
+from loptrl.verdicts import Verdict
+
+__all__ = [
+    "ARMS",
+    "AUTHORS",
+    "CHANGING",
+    "CONTROLS",
+    "CURRICULUM",
+    "GRAPH_5",
+    "INSIDE",
+    "claims",
+    "headline",
+    "load",
+    "on_authors",
+    "on_curriculum",
+    "on_transfer",
+    "overview",
+]
+
+GRAPH_5 = ("adam", "transferred")
+AUTHORS = ("published", "published_1", "published_22")
+CURRICULUM = ("drift", "transferred", "curriculum")
+INSIDE = ("adam", "transferred", "published", "curriculum")
+CONTROLS = ("stationary", *STILL.values())
+CHANGING = ("adam", *(name for name in STUDY.arms if name not in CONTROLS), "drift")
+ARMS = (*CHANGING, *CONTROLS)
+
+_SAID = {
+    "C7": (
+        "The report: an optimizer meta-trained on the stationary Ant is good at first on the "
+        "changing one, and collapses later."
+    ),
+    "C8": "The report: a curriculum, first without and then with change, is essential.",
+}
+_SHORT = {
+    "C7": "a good start, then a collapse",
+    "C8": "the curriculum beats direct and transferred",
+}
+_JUDGED = {"ours": "transferred", "the authors'": "published"}
+
+
+def load(
+    budget: str = "laptop",
+    env_steps: int = 0,
+    seeds: int = 0,
+    compute: Compute = "auto",
+    **options: Any,
+) -> JointEvidence:
+    """The runs of the study, and those of studies 1 and 2 beside them.
+
+    These are default Adam on both Ants, and Optim4RL meta-trained under change without a
+    curriculum (`changing_ant_evidence.load`).
+
+    Raises:
+        LoptrlError: an unknown budget or a value out of its range.
+        DamagedRun: a stored run is damaged and nothing may be trained.
+        Stopped: training was stopped; the same call goes on.
+    """
+    borrowed = [
+        (adam_collapse.STUDY, ("adam", "stationary")),
+        (optim4rl_l2.STUDY, ("drift",)),
+    ]
+    return load_joint(STUDY, borrowed, budget, env_steps, seeds, compute, **options)
+
+
+@functools.lru_cache(maxsize=4)
+def claims(evidence: JointEvidence) -> Mapping[str, Verdict]:
+    """The verdicts of C7 and C8; C7 for our weights and for those of the source's authors."""
+    found = {f"C7 ({whose})": _c7(evidence, arm) for whose, arm in _JUDGED.items()}
+    return {**found, "C8": _c8(evidence)}
+
+
+def _c7(evidence: JointEvidence, arm: str) -> Verdict:
+    few = shared.too_few(evidence, "C7", "adam", arm)
+    if few:
+        return few
+    steps, adam = evidence.returns("adam")
+    return verdicts.c7(
+        steps,
+        adam,
+        evidence.returns(arm)[1],
+        random_return=evidence.random_return,
+        rng=shared.rng(),
+    )
+
+
+def _c8(evidence: JointEvidence) -> Verdict:
+    arms = ("curriculum", "drift", "transferred")
+    few = shared.too_few(evidence, "C8", *arms)
+    if few:
+        return few
+    returns = [evidence.returns(arm)[1] for arm in arms]
+    return verdicts.c8(evidence.grid("curriculum"), *returns, rng=shared.rng())
+
+
+def headline(evidence: JointEvidence) -> str:
+    """The answer in one bold sentence, the verdicts in a list, and whether runs are missing."""
+    if not evidence.has("transferred"):
+        answer = (
+            "**No run of Optim4RL meta-trained here on the stationary Ant is stored: nothing can "
+            "be said yet.**"
+        )
+    else:
+        who = {
+            "transferred": "Optim4RL that was meta-trained where nothing changes",
+            "adam": "default Adam",
+        }
+        parts = [
+            f"{who[arm]} returns {_early(evidence, arm)} after a quarter of the run, "
+            f"{shared.ends(evidence, arm)}"
+            for arm in evidence.present(*who)
+        ]
+        answer = f"**On the changing Ant {'; '.join(parts)}.**"
+    decided = shared.statuses(claims(evidence), _SHORT, incomplete=evidence.incomplete)
+    return f"{answer}\n\n{decided}"
+
+
+def _early(evidence: JointEvidence, arm: str) -> str:
+    values = stats.around(*evidence.returns(arm), verdicts.QUARTER)
+    return f"{stats.iqm(values):,.0f}"
+
+
+def on_transfer(evidence: JointEvidence) -> str:
+    """What graph 5 shows, and the verdicts of C7."""
+    lines = [_at_a_quarter(evidence, GRAPH_5), shared.finals(evidence, GRAPH_5)]
+    return paragraphs([*lines, *shared.decided(claims(evidence), _SAID, "C7")])
+
+
+def on_authors(evidence: JointEvidence) -> str:
+    """What the weights of the source's authors do, and those that nobody trained."""
+    arms = (*AUTHORS, "untrained")
+    return paragraphs([_at_a_quarter(evidence, arms), shared.finals(evidence, arms)])
+
+
+def on_curriculum(evidence: JointEvidence) -> str:
+    """How the curriculum compares with direct meta-training and with transfer; C8."""
+    return paragraphs(
+        [shared.finals(evidence, CURRICULUM), *shared.decided(claims(evidence), _SAID, "C8")]
+    )
+
+
+def overview(evidence: JointEvidence) -> str:
+    """One row an arm, what is missing, and where the weights come from."""
+    return shared.overview(evidence, ARMS)
+
+
+def _at_a_quarter(evidence: JointEvidence, arms: tuple[str, ...]) -> str:
+    present = evidence.present(*arms)
+    if not present:
+        return ""
+    place = format_steps(verdicts.QUARTER * evidence.length(present[0]))
+    parts = [
+        f"{evidence.all_arms[arm].label} "
+        f"{estimate(stats.around(*evidence.returns(arm), verdicts.QUARTER))}"
+        for arm in present
+    ]
+    return f"Return around {place} env steps: {'; '.join(parts)}."
