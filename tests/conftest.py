@@ -40,6 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "slow: compiles the agent for the Ant; -m 'not slow' leaves it out"
     )
+    config.addinivalue_line(
+        "markers", "long: minutes of compiling, left out by default; -m long runs these alone"
+    )
     for line in ("error", *THIRD_PARTY_WARNINGS):
         config.addinivalue_line("filterwarnings", line)
 

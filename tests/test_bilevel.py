@@ -146,7 +146,14 @@ def setting(name: str, k: int, **options: Any) -> tuple[Any, Any, Any, Any]:
     return learner, rule, theta, state._replace(opt_state=doubled(rule(theta).init(state.params)))
 
 
-CASES = [("optim4rl", 1), ("optim4rl", 3), ("linear_optim", 3), ("open", 3), ("velo", 2)]
+CASES = [
+    ("optim4rl", 1),
+    ("optim4rl", 3),
+    *(
+        pytest.param(*case, marks=pytest.mark.long)
+        for case in (("linear_optim", 3), ("open", 3), ("velo", 2))
+    ),
+]
 
 
 @pytest.mark.parametrize(("name", "k"), CASES)
@@ -209,7 +216,7 @@ def assert_trees_close(one: Any, two: Any, tolerance: float) -> None:
 WAYS = {"optim4rl": [(True, False), (True, True)], "open": [(True, True)]}
 
 
-@pytest.mark.parametrize("name", WAYS)
+@pytest.mark.parametrize("name", ["optim4rl", pytest.param("open", marks=pytest.mark.long)])
 def test_rematerialised_or_not_the_gradient_is_the_same(name):
     learned = RULES[name]
     world = VectorWorld(PROBES["probe_reach"]())

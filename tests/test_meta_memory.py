@@ -29,6 +29,7 @@ def test_eight_agents_of_the_official_size_on_the_ant():
     assert used < OFFICIAL_BYTES / 30
 
 
+@pytest.mark.long
 def test_what_is_rematerialised_is_not_kept():
     used = {
         how: compiled_bytes(MetaConfig.from_dict({**SMALL, "rematerialize": how}))
