@@ -40,7 +40,7 @@ class Bilevel:
 
     d/dtheta L(phi_k(theta); fresh rollout of phi_k), where phi_{i+1} comes from phi_i by all the
     updates (epochs x minibatches) of one PPO iteration with the rule `rule(theta)`
-    (Lan et al. 2024, section 4). Rollouts are data: no gradient flows through actions, physics,
+    (Lan et al. 2024). Rollouts are data: no gradient flows through actions, physics,
     observations and their statistics, unless `through_dynamics`; through advantages and value
     targets it never does.
 

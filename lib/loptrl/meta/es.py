@@ -109,7 +109,7 @@ class EvolutionProgram:
 
     Members are theta + sigma z and theta - sigma z. With r the members' ranks by fitness, spread
     over [-1/2, 1/2], Adam follows sum_i r_i z_i / (population sigma) (Salimans et al. 2017, section
-    2; Goldie et al. 2024, section 5.1). A member whose fitness is not finite has the lowest rank.
+    2; Goldie et al. 2024). A member whose fitness is not finite has the lowest rank.
     The search mean theta is evaluated beside the members, which has no effect on the search.
 
     The state is evosax's: the mean, sigma, the outer Adam's state, the generations done, and the
