@@ -14,6 +14,9 @@ from loptrl.errors import LoptrlError
 __all__ = ["MetaCommands"]
 
 Texts = tyro.conf.UseAppendAction[tuple[str, ...]]
+Word = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+Count = Annotated[int | None, tyro.conf.arg(metavar="N")]
+Number = Annotated[float | None, tyro.conf.arg(metavar="X")]
 
 
 class _Training:
@@ -87,34 +90,34 @@ class ByGradients(_Training):
     The result is a run in data/results/meta and a weights file with a card in data/weights.
     """
 
-    recipe: str | None = None
+    recipe: Word = None
     """One of this project's own (stationary, drift, drift_l2, curriculum, no_pipeline, reduced);
     what else is given goes over it."""
-    name: str | None = None
+    name: Word = None
     """Of the weights; the recipe's by default."""
-    task: str | None = None
+    task: Word = None
     """The agents' world: ant, humanoid, or a probe."""
-    drift: str | None = None
+    drift: Word = None
     """What changes in it: none or changing."""
     phase: Annotated[Texts, tyro.conf.arg(metavar="WORLD:DRIFT:SHARE")] = ()
     """A phase of a curriculum, instead of task and drift; repeat for several."""
-    agents: int | None = None
+    agents: Count = None
     """Agents side by side."""
-    num_envs: int | None = None
+    num_envs: Count = None
     """Environments of each agent."""
-    reset_interval: str | None = None
+    reset_interval: Word = None
     """Meta-iterations of an agent's life; none: it never starts anew."""
-    inner_updates: int | None = None
+    inner_updates: Count = None
     """PPO iterations that the meta-gradient goes through."""
-    meta_lr: float | None = None
+    meta_lr: Number = None
     """Step size of the outer Adam."""
-    agent_l2: float | None = None
+    agent_l2: Number = None
     """Strength of L2 in the agents' loss."""
-    meta_l2: float | None = None
+    meta_l2: Number = None
     """Strength of L2 on the meta-parameters."""
-    env_steps: float | None = None
+    env_steps: Number = None
     """Length in env steps of all agents together."""
-    init: str | None = None
+    init: Word = None
     """Weights to start from, such as optim4rl/stationary."""
     through_dynamics: bool | None = None
     """Let the meta-gradient flow through the physics, as the official PPO code does."""
@@ -197,36 +200,36 @@ class ByEvolution(_Training):
     The result is a run in data/results/meta and a weights file with a card in data/weights.
     """
 
-    recipe: str | None = None
+    recipe: Word = None
     """One of this project's own (breakout, breakout_asterix); what else is given goes over it."""
-    name: str | None = None
+    name: Word = None
     """Of the weights; the recipe's by default."""
-    tasks: str | None = None
+    tasks: Word = None
     """The agents' worlds, such as breakout,asterix."""
-    normalisers: str | None = None
+    normalisers: Word = None
     """What the return on each is divided by, such as 5.75,0.83; by default, for several worlds,
     Adam's after the published, full training."""
-    env_steps: float | None = None
+    env_steps: Number = None
     """Length of each agent's training in env steps."""
-    population: int | None = None
+    population: Count = None
     """Members of a generation, an even number."""
-    generations: int | None = None
+    generations: Count = None
     """How many."""
-    sigma: float | None = None
+    sigma: Number = None
     """Deviation of the members' weights."""
-    sigma_decay: float | None = None
+    sigma_decay: Number = None
     """Its factor from one generation to the next."""
-    meta_lr: float | None = None
+    meta_lr: Number = None
     """Step size of the outer Adam."""
-    lr_decay: float | None = None
+    lr_decay: Number = None
     """Its factor from one generation to the next."""
-    rollouts: int | None = None
+    rollouts: Count = None
     """Trainings of a member on each task."""
-    members_at_once: int | None = None
+    members_at_once: Count = None
     """Members trained together on a device; the others wait."""
-    size: str | None = None
+    size: Word = None
     """Of the rule: small or large."""
-    init: str | None = None
+    init: Word = None
     """Weights to start from, such as open/breakout; zeros by default."""
     agent: Annotated[Texts, tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """A setting of the agents, such as hidden=[16,16]; repeat for several."""
