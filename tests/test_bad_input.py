@@ -38,7 +38,7 @@ def steps(**changes: object) -> str:
 
 
 MISTAKES = {
-    "no command": ([], "Expected one of {run, status, show, execute, bench, weights}"),
+    "no command": ([], "Expected one of {run, status, show, execute, bench, weights, meta}"),
     "an unknown command": (["train"], "Unrecognized options: train"),
     "an unknown option": ([*ADAM, "--colour", "red"], "Unrecognized options: --colour, red"),
     "no study": (["run"], "Missing from loptrl run: STUDY"),
@@ -105,7 +105,7 @@ MISTAKES = {
     "a bench of no time": (["bench", "--seconds", "0"], r"seconds must be above 0, got 0"),
     "a bench of nobody": (["bench", "--arm", "x"], "expected an arm as STUDY/ARM, .*, got 'x'"),
     "a bench of an unknown arm": (["bench", "--arm", "brax_ant/x"], "unknown arm 'x' of brax_ant"),
-    "weights and nothing": (["weights"], "Expected one of {list, fetch, import, show}"),
+    "weights and nothing": (["weights"], "Expected one of {list, fetch, import, show, untrained}"),
     "an unknown weights command": (["weights", "train"], "Unrecognized options: train"),
     "fetch nothing": (["weights", "fetch"], "expected the names of weights"),
     "fetch an unknown name": (

@@ -172,6 +172,7 @@ def test_the_rule_learns_to_learn(played):
     assert all(row["failed_members"] == 0 for row in rows)
 
 
+@pytest.mark.long
 def test_devices_and_members_at_once_change_nothing(played):
     """An odd number of members, over two devices and one, one by one and three together."""
     program, *_ = played

@@ -106,6 +106,7 @@ def test_theta_moves_by_what_adam_says(played):
     assert 0 < np.max(np.abs(moved)) <= 6 * SMALL["meta_learning_rate"] * 1.01
 
 
+@pytest.mark.long
 def test_agents_at_once_or_one_after_another(played):
     """The same agents on one device, stepped together."""
     program = make_meta_program(spec())
