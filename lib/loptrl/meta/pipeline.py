@@ -138,7 +138,7 @@ class Pipeline:
         """
 
         def one(state: TrainState, due: jax.Array, key: jax.Array, now: Any) -> Any:
-            broken = ~jnp.isfinite(optax.tree.norm(state.params))
+            broken = ~due & ~jnp.isfinite(optax.tree.norm(state.params))
             state = jax.lax.cond(due | broken, lambda: self._fresh(theta, key, now), lambda: state)
             gradient, out = self.bilevel.gradient(theta, state, now, hparams)
             figures = out.metrics | {"meta_loss": out.meta_loss, "broken": broken}

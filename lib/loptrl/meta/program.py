@@ -102,10 +102,8 @@ class MetaProgram:
     def compiled(self) -> Any:
         """The agents' half of the first meta-iteration, compiled and not run."""
         world, ages = self.config.phases[0].world, self._ages(0, 0)
-        pipeline, fresh = (
-            self._pipelines[world],
-            (self._keys(0, ages.life), self._dynamics(0, ages)),
-        )
+        pipeline = self._pipelines[world]
+        fresh = self._keys(0, ages.life), self._dynamics(0, ages)
         agents = jax.eval_shape(pipeline.start, self._theta, *fresh)
         arguments = self._theta, agents, ages.restart, *fresh, self._hparams[world]
         return pipeline.step.lower(*arguments).compile()
