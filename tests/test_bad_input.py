@@ -149,6 +149,10 @@ MISTAKES = {
         "expected VeLO's config.gin beside README.md, found none; get both",
     ),
     "show no weights": (["weights", "show"], "Missing from loptrl weights show: NAME"),
+    "an odd population": (
+        ["meta", "velo", "--recipe", "standin", "--name", "mine", "--population", "3"],
+        "population must be even, since members come in pairs, got 3",
+    ),
     "show unknown weights": (["weights", "show", "open/pong"], "no weights 'open/pong' are here"),
     "show no file of weights": (["weights", "show", "no.npz"], "could not read no.npz: there is"),
 }

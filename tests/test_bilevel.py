@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -191,19 +192,35 @@ def test_finite_differences(name, k):
         assert claimed == pytest.approx(difference, rel=1e-5)
 
 
+@pytest.mark.long
 def test_holding_the_inputs_fixed_matters():
     """For k > 1 Optim4RL's gradient is not the whole derivative: its inputs depend on theta."""
     with jax.enable_x64(True):
         _, rule, theta, state = setting("optim4rl", 3)
         learner = Replay(Structure.of(SMALL), VectorWorld(PROBES["probe_reach"]()))
-        bilevel = Bilevel(learner, rule, 3, 2)
-        run = on_one_device(lambda t: bilevel.gradient(t, state, table(3), HPARAMS))
+        build = functools.partial(RULES["optim4rl"].build, stop_inputs=False)
+        ours = Bilevel(learner, rule, 3, 2, whole=stretched(build, 100.0))
+        full = dataclasses.replace(ours, rule=ours.whole, whole=rule)
+
+        def compiled(bilevel: Bilevel) -> Any:
+            return on_one_device(lambda theta: bilevel.gradient(theta, state, table(3), HPARAMS))
+
+        run = compiled(ours)
         flat, unravel = jax.flatten_util.ravel_pytree(theta)
         direction = np.asarray(jax.random.normal(jax.random.key(3), flat.shape, jnp.float64))
-        losses = [float(run(unravel(flat + s * 1e-5 * direction))[1].meta_loss) for s in (1, -1)]
-        whole = (losses[0] - losses[1]) / 2e-5
-        claimed = float(jax.flatten_util.ravel_pytree(run(theta)[0])[0] @ direction)
-        assert abs(claimed - whole) > 1e-3 * abs(whole)
+        losses = [float(run(unravel(flat + s * 1e-6 * direction))[1].meta_loss) for s in (1, -1)]
+        difference = (losses[0] - losses[1]) / 2e-6
+        found = []
+        for one in (run, compiled(full)):
+            gradient, unrolled = one(theta)
+            slope = float(jax.flatten_util.ravel_pytree(gradient)[0] @ direction)
+            found.append((slope, unrolled.metrics))
+        (claimed, same), (whole, turned) = found
+        assert abs(claimed - difference) > 1e-3 * abs(difference)
+        assert whole == pytest.approx(difference, rel=1e-5)
+        assert same["whole_cosine"] < 1 - 1e-9
+        assert turned["whole_cosine"] == pytest.approx(float(same["whole_cosine"]), rel=1e-9)
+        assert turned["whole_norm_ratio"] * same["whole_norm_ratio"] == pytest.approx(1, rel=1e-9)
 
 
 def assert_trees_close(one: Any, two: Any, tolerance: float) -> None:

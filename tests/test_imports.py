@@ -32,6 +32,7 @@ ADAPTERS = {
     "brax": {"envs", "bench"},
     "gymnax": {"envs"},
     "evosax": {"meta"},
+    "sklearn": {"meta"},
     "mujoco": set(),
     "pickle": {"plain_pickle"},
     "pooch": {"weights"},
@@ -43,6 +44,7 @@ SINGLE_FILES = {
     "brax": "envs/bodies.py",
     "gymnax": "envs/minatar.py",
     "evosax": "meta/es.py",
+    "sklearn": "meta/supervised.py",
 }
 # Ground files that may import jax at all; the rest of the ground must work without it.
 GROUND_WITH_JAX = {"keys", "trees", "devices", "checkpoints", "drive"}
@@ -137,6 +139,7 @@ def test_the_library_keeps_its_floors():
         ("ppo/loss.py", "import brax.envs", "only"),
         ("plots/curves.py", "import jax.numpy as jnp", "works without it"),
         ("meta/bilevel.py", "import evosax", r"only meta/es\.py"),
+        ("meta/es.py", "from sklearn import datasets", r"only meta/supervised\.py"),
         ("envs/probes.py", "import gymnax", r"only envs/minatar\.py"),
         ("envs/minatar.py", "from brax import envs", r"only envs/bodies\.py"),
         ("studies/x.py", "def f():\n    from gymnax import make", "only envs may"),

@@ -47,9 +47,10 @@ def test_every_arm_of_every_study_is_a_valid_configuration():
         study = studies.get(name)
         for budget in study.budgets:
             for spec in study.specs(budget):
-                config = PPOConfig.from_dict(plain(spec.config))
+                config = study.config_type.from_dict(plain(spec.config))
                 assert config.num_slices * config.env_steps_per_slice >= config.env_steps
-                Drift.from_dict(config.drift, spec.seed)
+                if isinstance(config, PPOConfig):
+                    Drift.from_dict(config.drift, spec.seed)
         assert set(study.looks()) == set(study.arms)
 
 

@@ -69,11 +69,11 @@ class Run:
 
     def __call__(self) -> None:
         from loptrl import studies
-        from loptrl.ppo.config import PPOConfig, checked_fields
+        from loptrl.ppo.config import checked_fields
 
         study = studies.get(self.study)
         settings = {name: _value(text) for name, text in _settings(self.p).items()}
-        checked_fields(PPOConfig, settings)
+        checked_fields(study.config_type, settings)
         results = study.load_or_run(
             self.budget,
             self.arm or None,

@@ -91,8 +91,9 @@ class ByGradients(_Training):
     """
 
     recipe: Word = None
-    """One of this project's own (stationary, drift, drift_l2, curriculum, no_pipeline, reduced);
-    what else is given goes over it."""
+    """One of this project's own (stationary, drift, drift_l2, curriculum, no_pipeline, reduced, and
+    study 6's grid of meta learning rates 1e-5, 1e-4, 1e-3 and reset intervals 32, 128, 512, such as
+    grid_1e-5_32; its middle is stationary); what else is given goes over it."""
     name: Word = None
     """Of the weights; the recipe's by default."""
     task: Word = None
@@ -194,23 +195,13 @@ def _phase(text: str) -> dict[str, object]:
 
 
 @dataclasses.dataclass
-class ByEvolution(_Training):
-    """Meta-train by evolution over whole trainings of agents; stopped, the same command goes on.
-
-    The result is a run in data/results/meta and a weights file with a card in data/weights.
-    """
+class _Search(_Training):
+    """The arguments of every search by evolution."""
 
     recipe: Word = None
-    """One of this project's own (breakout, breakout_asterix); what else is given goes over it."""
+    """One of this project's own; what else is given goes over it."""
     name: Word = None
     """Of the weights; the recipe's by default."""
-    tasks: Word = None
-    """The agents' worlds, such as breakout,asterix."""
-    normalisers: Word = None
-    """What the return on each is divided by, such as 5.75,0.83; by default, for several worlds,
-    Adam's after the published, full training."""
-    env_steps: Number = None
-    """Length of each agent's training in env steps."""
     population: Count = None
     """Members of a generation, an even number."""
     generations: Count = None
@@ -227,16 +218,53 @@ class ByEvolution(_Training):
     """Trainings of a member on each task."""
     members_at_once: Count = None
     """Members trained together on a device; the others wait."""
+    seed: int = 0
+    """Seeds everything."""
+    time_limit: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None
+    """Stop in good order after this long, such as 90s, 30m or 2h."""
+
+    def _changes(self, base: Any) -> dict[str, object]:
+        """What is given beside the recipe, by field of the configuration."""
+        del base
+        given: dict[str, object] = {
+            "population": self.population,
+            "generations": self.generations,
+            "sigma": self.sigma,
+            "sigma_decay": self.sigma_decay,
+            "meta_learning_rate": self.meta_lr,
+            "lr_decay": self.lr_decay,
+            "rollouts": self.rollouts,
+            "members_at_once": self.members_at_once,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _told(self, frame: Any) -> str:
+        failed = int(frame["failed_members"].sum())
+        return f"{len(frame)} generations, {failed} members failed"
+
+
+@dataclasses.dataclass
+class ByEvolution(_Search):
+    """Meta-train by evolution over whole trainings of agents; stopped, the same command goes on.
+
+    The result is a run in data/results/meta and a weights file with a card in data/weights.
+    """
+
+    recipe: Word = None
+    """One of this project's own (breakout, breakout_asterix); what else is given goes over it."""
+    tasks: Word = None
+    """The agents' worlds, such as breakout,asterix."""
+    normalisers: Word = None
+    """What the return on each is divided by, such as 5.75,0.83; by default, for several worlds,
+    Adam's after the published, full training."""
+    env_steps: Number = None
+    """Length of each agent's training in env steps."""
     size: Word = None
     """Of the rule: small or large."""
     init: Word = None
     """Weights to start from, such as open/breakout; zeros by default."""
     agent: Annotated[Texts, tyro.conf.arg(metavar="NAME=VALUE")] = ()
     """A setting of the agents, such as hidden=[16,16]; repeat for several."""
-    seed: int = 0
-    """Seeds everything."""
-    time_limit: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None
-    """Stop in good order after this long, such as 90s, 30m or 2h."""
 
     def _plain(self) -> Any:
         from loptrl.meta.es_config import EvolutionConfig
@@ -255,20 +283,9 @@ class ByEvolution(_Training):
         return {"tasks": names, "normalisers": None if given else normalisers(names)}
 
     def _changes(self, base: Any) -> dict[str, object]:
-        """What is given beside the recipe, by field of `EvolutionConfig`."""
-        given: dict[str, object] = {
-            "env_steps": self.env_steps,
-            "population": self.population,
-            "generations": self.generations,
-            "sigma": self.sigma,
-            "sigma_decay": self.sigma_decay,
-            "meta_learning_rate": self.meta_lr,
-            "lr_decay": self.lr_decay,
-            "rollouts": self.rollouts,
-            "members_at_once": self.members_at_once,
-            "size": self.size,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
+        given = super()._changes(base)
+        own = {"env_steps": self.env_steps, "size": self.size}
+        given |= {name: value for name, value in own.items() if value is not None}
         if self.tasks is not None:
             given |= self._tasks()
         if self.normalisers is not None:
@@ -281,10 +298,6 @@ class ByEvolution(_Training):
 
     def _words(self, config: Any) -> str:
         return f"{' and '.join(config.tasks)}, by evolution"
-
-    def _told(self, frame: Any) -> str:
-        failed = int(frame["failed_members"].sum())
-        return f"{len(frame)} generations, {failed} members failed"
 
 
 def _numbers(text: str) -> list[float]:
@@ -310,6 +323,23 @@ class Open(ByEvolution):
     """Meta-train OPEN by evolution over whole trainings of agents."""
 
     rule = "open"
+
+
+@dataclasses.dataclass
+class Velo(_Search):
+    """Meta-train VeLO at a reduced size on scikit-learn's tasks, a stand-in for its weights.
+
+    Stopped, the same command goes on. The result is a run in data/results/meta and a weights file
+    with a card in data/weights.
+    """
+
+    rule = "velo"
+
+    recipe: Word = None
+    """This project's own is standin; what else is given goes over it."""
+
+    def _plain(self) -> Any:
+        raise LoptrlError("take a --recipe, such as standin")
 
 
 class Optim4RL(ByGradients):
@@ -339,6 +369,7 @@ class MetaCommands:
         | Annotated[LinearOptim, tyro.conf.subcommand("linear_optim")]
         | Annotated[L2LGD2, tyro.conf.subcommand("l2lgd2")]
         | Annotated[Open, tyro.conf.subcommand("open")]
+        | Annotated[Velo, tyro.conf.subcommand("velo")]
     ]
 
     def __call__(self) -> None:

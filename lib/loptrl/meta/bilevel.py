@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from loptrl.keys import derive
+from loptrl.meta.statistics import cosine, log_histogram
 from loptrl.ppo.learner import Learner, TrainState
 from loptrl.ppo.losses import Minibatch
 from loptrl.ppo.structure import HParams
@@ -26,7 +28,8 @@ class Unrolled(NamedTuple):
     Attributes:
         state: the agent after its inner updates, with the meta-rollout played.
         meta_loss: `[]`.
-        metrics: means over the inner updates, and sums over the episodes that ended.
+        metrics: means over the inner updates, and sums over the episodes that ended; with
+            `Bilevel.statistics` more, see there.
     """
 
     state: TrainState
@@ -52,6 +55,10 @@ class Bilevel:
         agent_l2: strength of an L2 penalty in the agents' loss, which the meta-loss is one of.
         through_dynamics: as above.
         rematerialize_iterations: the backward pass computes each iteration's updates again.
+        statistics: the metrics also tell of the agent's own gradient of the meta-loss,
+            "agent_gradient", its `log_histogram`.
+        whole: a rule with the same values and other derivatives, whose meta-gradient is taken,
+            too: "whole_cosine" and "whole_norm_ratio" compare the meta-gradient with it.
     """
 
     learner: Learner
@@ -61,6 +68,8 @@ class Bilevel:
     agent_l2: float = 0.0
     through_dynamics: bool = False
     rematerialize_iterations: bool = False
+    statistics: bool = False
+    whole: Rule | None = None
 
     def gradient(
         self, theta: Any, state: TrainState, dynamics: Any, hparams: HParams
@@ -73,13 +82,22 @@ class Bilevel:
             dynamics: in force in each inner iteration and in the meta-rollout, `[k + 1, ...]`.
             hparams: the traced numbers.
         """
-        grads, unrolled = jax.grad(self._meta_loss, has_aux=True)(theta, state, dynamics, hparams)
+        arguments = theta, state, dynamics, hparams
+        gradient = functools.partial(jax.grad, has_aux=True)
+        grads, unrolled = gradient(functools.partial(self._meta_loss, self.rule))(*arguments)
+        if self.whole is not None:
+            other, _ = gradient(functools.partial(self._meta_loss, self.whole))(*arguments)
+            compared = {
+                "whole_cosine": cosine(grads, other),
+                "whole_norm_ratio": optax.tree.norm(grads) / optax.tree.norm(other),
+            }
+            unrolled = unrolled._replace(metrics=unrolled.metrics | compared)
         return grads, unrolled
 
     def _meta_loss(
-        self, theta: Any, state: TrainState, dynamics: Any, hparams: HParams
+        self, rule: Rule, theta: Any, state: TrainState, dynamics: Any, hparams: HParams
     ) -> tuple[jax.Array, Unrolled]:
-        optimizer = self.rule(theta)
+        optimizer = rule(theta)
 
         def updates(
             state: TrainState, batch: Minibatch, key: jax.Array
@@ -104,6 +122,10 @@ class Bilevel:
         loss += 0.5 * self.agent_l2 * optax.tree.norm(state.params, squared=True)
         summed = {name: jnp.sum(metrics.pop(name)) + episodes[name] for name in episodes}
         means = {name: jnp.mean(value) for name, value in metrics.items()}
+        if self.statistics:
+            params, data = jax.lax.stop_gradient((state.params, batch))
+            own = jax.grad(lambda p: self.learner.loss(p, data, hparams)[0])(params)
+            means["agent_gradient"] = log_histogram(own)
         return loss, Unrolled(state, loss, means | summed)
 
     def _play(

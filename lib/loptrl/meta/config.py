@@ -11,7 +11,7 @@ from loptrl.envs.drift import Drift
 from loptrl.errors import LoptrlError
 from loptrl.ppo.config import PPOConfig, check_flag, check_number, checked_fields
 
-__all__ = ["RULES", "MetaConfig", "Phase"]
+__all__ = ["RULES", "CostConfig", "MetaConfig", "Phase", "StatisticsConfig"]
 
 RULES = ("optim4rl", "linear_optim", "l2lgd2", "open", "velo")
 
@@ -59,7 +59,8 @@ class MetaConfig:
             life. The agents' ages are spread over it (pipeline training).
         inner_updates: PPO iterations that the meta-gradient goes through.
         meta_rollout_length: env steps per environment for the meta-loss.
-        meta_learning_rate: step size of the outer Adam.
+        meta_learning_rate: step size of the outer Adam; with 0 the weights stay as they are, and
+            the rows tell of their meta-gradients.
         meta_grad_norm: bound on the norm of the meta-gradient; None: none.
         meta_grad_clip: bound on every entry of the meta-gradient; None: none.
         agent_l2: the agents' loss, and so the meta-loss, gets agent_l2/2 |parameters|^2.
@@ -107,7 +108,7 @@ class MetaConfig:
         if self.reset_interval is not None:
             check_number("reset_interval", self.reset_interval, 1, whole=True)
             object.__setattr__(self, "reset_interval", int(self.reset_interval))
-        check_number("meta_learning_rate", self.meta_learning_rate, 0.0, open_low=True)
+        check_number("meta_learning_rate", self.meta_learning_rate, 0.0)
         for name in ("learning_rate", "meta_grad_norm", "meta_grad_clip"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), 0.0, open_low=True)
@@ -190,6 +191,42 @@ class MetaConfig:
     def from_dict(cls, data: Mapping[str, Any]) -> MetaConfig:
         """Build a configuration from its JSON form; unknown names are refused."""
         return cls(**checked_fields(cls, data))
+
+
+@dataclasses.dataclass(frozen=True)
+class StatisticsConfig(MetaConfig):
+    """Meta-iterations that tell more of their gradients, see `Bilevel.statistics`.
+
+    Attributes:
+        compare_whole: the meta-gradient is compared with the whole one, for which no derivative is
+            stopped at the rule's inputs; only for Optim4RL.
+    """
+
+    compare_whole: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("compare_whole", self.compare_whole)
+        if self.compare_whole and self.rule != "optim4rl":
+            raise LoptrlError(
+                f"compare_whole is for optim4rl, whose inputs are stopped, got {self.rule}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class CostConfig(MetaConfig):
+    """Meta-iterations that are timed, see `CostProgram`.
+
+    Attributes:
+        timed: how many; 0: none is run, and the compiler's analysis is all.
+    """
+
+    timed: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("timed", self.timed, 0, whole=True)
+        object.__setattr__(self, "timed", int(self.timed))
 
 
 # Optim4RL's published Ant, with this project's networks, rewards and clips of the gradient:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,32 +10,30 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from evosax.algorithms import Open_ES
-from jax.sharding import Mesh, PartitionSpec
 
 from loptrl.envs.dynamics import nominal
 from loptrl.keys import derive, root_key
 from loptrl.meta.bilevel import Rule
-from loptrl.meta.es_config import EvolutionConfig
+from loptrl.meta.es_config import SearchConfig
+from loptrl.meta.members import MemberTrainings
 from loptrl.ppo.config import PPOConfig
-from loptrl.ppo.learner import DEVICES, Learner
+from loptrl.ppo.learner import Learner
 from loptrl.ppo.structure import HParams
 
 __all__ = ["Evaluation", "EvolutionProgram"]
 
-MEMBERS = "members"
-"""The mesh axis over which the members of a population are shared out."""
 
+class Evaluation(MemberTrainings):
+    """What agents reach in one world when the members of a population train them.
 
-class Evaluation:
-    """What agents reach in one world when the members of a population train them, compiled once.
+    That is the mean return of the last episodes that ended in each environment. An environment that
+    has ended none counts as 0, and an agent whose parameters are not finite at the end has NaN.
 
     Args:
         learner: the agents'.
         rule: theta to the transformation.
         config: of each training; its length is the horizon.
-        devices: over how many devices members are shared out. Where their number is not a
-            multiple of it, some are evaluated twice.
-        together: members trained at once on a device; None for one on a CPU and all elsewhere.
+        devices, together: see `MemberTrainings`.
     """
 
     def __init__(
@@ -48,58 +45,16 @@ class Evaluation:
         devices: int,
         together: int | None = None,
     ) -> None:
-        self._learner, self._rule, self._devices = learner, rule, devices
+        self._learner, self._rule = learner, rule
         self._iterations = config.num_slices * config.iterations_per_slice
-        alone = together is None and jax.default_backend() == "cpu"
-        self._together = 1 if alone else together
-        self._hparams = HParams.of(config)
-        mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(devices, 1), (MEMBERS, DEVICES))
-        whole, shared = PartitionSpec(), PartitionSpec(MEMBERS)
-        self._shared = jax.shard_map(
-            self._share,
-            mesh=mesh,
-            in_specs=(shared, whole, whole),
-            out_specs=shared,
-            check_vma=False,
-        )
-        self._compiled = jax.jit(self._padded)
+        super().__init__(HParams.of(config), devices=devices, together=together)
 
-    def __call__(self, thetas: Any, keys: jax.Array) -> jax.Array:
-        """Mean return of the last episodes that ended in each environment, `[members, rollouts]`.
-
-        An environment that has ended none counts as 0, and an agent whose parameters are not
-        finite at the end has NaN.
-
-        Args:
-            thetas: weights with a leading axis of members.
-            keys: of the trainings, `[rollouts]`; the same for all members, as in the official code
-                of OPEN, so that members differ by their weights and not by luck.
-        """
-        return self._compiled(thetas, keys, self._hparams)
-
-    def _padded(self, thetas: Any, keys: jax.Array, hparams: HParams) -> jax.Array:
-        members = jax.tree.leaves(thetas)[0].shape[0]
-        rows = np.arange(members + -members % self._devices) % members
-        return self._shared(jax.tree.map(lambda x: x[rows], thetas), keys, hparams)[:members]
-
-    def _share(self, thetas: Any, keys: jax.Array, hparams: HParams) -> jax.Array:
-        """One device's members."""
-
-        def member(theta: Any) -> jax.Array:
-            return jax.lax.map(functools.partial(self._train, theta, hparams), keys)
-
-        if self._together == 1:
-            # Not vmapped over an axis of 1, which would make both branches of conditions run.
-            return jax.lax.map(member, thetas)
-        share = jax.tree.leaves(thetas)[0].shape[0]
-        return jax.lax.map(member, thetas, batch_size=min(self._together or share, share))
-
-    def _train(self, theta: Any, hparams: HParams, key: jax.Array) -> jax.Array:
+    def _train(self, theta: Any, inputs: HParams, key: jax.Array) -> jax.Array:
         now = nominal(self._learner.world.world.num_actuators)
         dynamics = jax.tree.map(lambda x: jnp.broadcast_to(x, (self._iterations, *x.shape)), now)
         optimizer = self._rule(theta)
         state = self._learner.start(optimizer, key, now)
-        state, metrics = self._learner.slice(optimizer, state, dynamics, hparams)
+        state, metrics = self._learner.slice(optimizer, state, dynamics, inputs)
         sound = jnp.isfinite(optax.tree.norm(state.params))
         return jnp.where(sound, metrics["last_return"], jnp.nan)
 
@@ -126,7 +81,7 @@ class EvolutionProgram:
 
     def __init__(
         self,
-        config: EvolutionConfig,
+        config: SearchConfig,
         seed: int,
         theta: Any,
         evaluations: Mapping[str, Callable[[Any, jax.Array], Any]],

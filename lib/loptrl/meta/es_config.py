@@ -4,17 +4,83 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from loptrl.errors import LoptrlError
 from loptrl.meta.config import RULES
 from loptrl.ppo.config import PPOConfig, check_flag, check_number, checked_fields
 
-__all__ = ["EvolutionConfig"]
+__all__ = ["EvolutionConfig", "SearchConfig"]
+
+
+class SearchConfig:
+    """What a search asks of its configuration, a dataclass with these fields.
+
+    `EvolutionConfig` says what they are.
+    """
+
+    rule: str
+    learning_rate: float | None
+    tasks: Sequence[str]
+    normalisers: Sequence[float] | None
+    population: int
+    generations: int
+    sigma: float
+    sigma_decay: float
+    meta_learning_rate: float
+    lr_decay: float
+    rollouts: int
+    members_at_once: int | None
+    env_steps_per_slice: int
+
+    def _check_search(self, task: str, whole: Sequence[str]) -> None:
+        """Check the fields above, and more of them that are whole numbers of at least 1."""
+        whole = ("population", "generations", "rollouts", *whole)
+        for name in (*whole, *(["members_at_once"] if self.members_at_once is not None else [])):
+            check_number(name, getattr(self, name), 1, whole=True)
+            object.__setattr__(self, name, int(getattr(self, name)))
+        if self.population % 2:
+            raise LoptrlError(
+                f"population must be even, since members come in pairs, got {self.population}"
+            )
+        for name in ("sigma", "meta_learning_rate"):
+            check_number(name, getattr(self, name), 0.0, open_low=True)
+        for name in ("sigma_decay", "lr_decay"):
+            check_number(name, getattr(self, name), 0.0, 1.0, open_low=True)
+        if not isinstance(self.tasks, (list, tuple)) or not self.tasks:
+            raise LoptrlError(f"tasks must list at least one {task}, got {self.tasks!r}")
+        if len(set(self.tasks)) != len(self.tasks):
+            raise LoptrlError(f"tasks must list each {task} once, got {', '.join(self.tasks)}")
+        object.__setattr__(self, "tasks", tuple(self.tasks))
+        values = self.normalisers
+        values = [1.0] * len(self.tasks) if values is None else values
+        if not isinstance(values, (list, tuple)) or len(values) != len(self.tasks):
+            raise LoptrlError(
+                f"normalisers must list one number for each of {len(self.tasks)} tasks, "
+                f"got {values!r}"
+            )
+        for value in values:
+            check_number("a normaliser", value, 0.0, open_low=True)
+        object.__setattr__(self, "normalisers", tuple(float(value) for value in values))
+
+    @property
+    def num_slices(self) -> int:
+        """Generations of the whole training."""
+        return self.generations
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON form; `from_dict` reads it back."""
+        data = dataclasses.asdict(self)
+        return {name: list(x) if isinstance(x, tuple) else x for name, x in data.items()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build a configuration from its JSON form; unknown names are refused."""
+        return cls(**checked_fields(cls, data))
 
 
 @dataclasses.dataclass(frozen=True)
-class EvolutionConfig:
+class EvolutionConfig(SearchConfig):
     """One meta-training of a learned rule by OpenAI's evolution strategy, as OPEN was made.
 
     One generation: `population` members theta +- sigma z each train agents from scratch on every
@@ -78,35 +144,9 @@ class EvolutionConfig:
                 f"size is that of OPEN's untrained weights, got {self.size!r} for "
                 f"{self.init or self.rule}; leave it out"
             )
-        whole = ("population", "generations", "rollouts", "env_steps")
-        for name in (*whole, *(["members_at_once"] if self.members_at_once is not None else [])):
-            check_number(name, getattr(self, name), 1, whole=True)
-            object.__setattr__(self, name, int(getattr(self, name)))
-        if self.population % 2:
-            raise LoptrlError(
-                f"population must be even, since members come in pairs, got {self.population}"
-            )
-        for name in ("sigma", "meta_learning_rate"):
-            check_number(name, getattr(self, name), 0.0, open_low=True)
-        for name in ("sigma_decay", "lr_decay"):
-            check_number(name, getattr(self, name), 0.0, 1.0, open_low=True)
+        self._check_search("world", ["env_steps"])
         if self.learning_rate is not None:
             check_number("learning_rate", self.learning_rate, 0.0, open_low=True)
-        if not isinstance(self.tasks, (list, tuple)) or not self.tasks:
-            raise LoptrlError(f"tasks must list at least one world, got {self.tasks!r}")
-        if len(set(self.tasks)) != len(self.tasks):
-            raise LoptrlError(f"tasks must list each world once, got {', '.join(self.tasks)}")
-        object.__setattr__(self, "tasks", tuple(self.tasks))
-        values = self.normalisers
-        values = [1.0] * len(self.tasks) if values is None else values
-        if not isinstance(values, (list, tuple)) or len(values) != len(self.tasks):
-            raise LoptrlError(
-                f"normalisers must list one number for each of {len(self.tasks)} tasks, "
-                f"got {values!r}"
-            )
-        for value in values:
-            check_number("a normaliser", value, 0.0, open_low=True)
-        object.__setattr__(self, "normalisers", tuple(float(value) for value in values))
         own = sorted(_OWN & set(self.agent))
         if own:
             raise LoptrlError(
@@ -132,21 +172,6 @@ class EvolutionConfig:
         ppo = self.ppo(self.tasks[0])
         horizon = ppo.num_slices * ppo.env_steps_per_slice
         return self.population * self.rollouts * len(self.tasks) * horizon
-
-    @property
-    def num_slices(self) -> int:
-        """Generations of the whole training."""
-        return self.generations
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON form; `from_dict` reads it back."""
-        data = dataclasses.asdict(self)
-        return data | {"tasks": list(self.tasks), "normalisers": list(self.normalisers or ())}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> EvolutionConfig:
-        """Build a configuration from its JSON form; unknown names are refused."""
-        return cls(**checked_fields(cls, data))
 
 
 _OWN = {"world", "env_steps", "eval_every", "eval_envs", "optimizer", "drift"}

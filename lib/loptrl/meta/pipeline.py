@@ -16,7 +16,7 @@ from loptrl.meta.bilevel import Bilevel
 from loptrl.ppo.learner import DEVICES, TrainState
 from loptrl.ppo.structure import HParams
 
-__all__ = ["Ages", "Pipeline", "agreement", "reset_indices"]
+__all__ = ["Ages", "Pipeline", "reset_indices"]
 
 AGENTS = "agents"
 """The mesh axis over which agents are shared out."""
@@ -56,19 +56,6 @@ class Ages(NamedTuple):
         life = np.where(first, 0, past // interval + (index > 0))
         age = np.where(first, now, past % interval)
         return cls(age == 0, life, age)
-
-
-def agreement(gradients: Any) -> jax.Array:
-    """Mean cosine between the gradients of different agents: 1 all alike, 0 unrelated.
-
-    (|sum of unit vectors|^2 - n) / (n (n - 1)), for a tree of arrays `[n, ...]`, n > 1.
-    """
-    flat = jnp.concatenate(
-        [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)], axis=1
-    )
-    unit = flat / jnp.maximum(jnp.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
-    n = flat.shape[0]
-    return (jnp.sum(jnp.sum(unit, axis=0) ** 2) - n) / max(n * (n - 1), 1)
 
 
 class Pipeline:

@@ -12,7 +12,8 @@ import optax
 
 from loptrl.keys import derive, root_key
 from loptrl.meta.config import MetaConfig, Phase
-from loptrl.meta.pipeline import Ages, Pipeline, agreement
+from loptrl.meta.pipeline import Ages, Pipeline
+from loptrl.meta.statistics import agreement, sign_agreement, variance
 from loptrl.ppo.structure import HParams
 
 __all__ = ["MetaProgram", "MetaState", "outer_optimizer"]
@@ -177,6 +178,8 @@ class MetaProgram:
             "meta_grad_norm": norm,
             "meta_grad_norm_single": jnp.mean(singles),
             "meta_agreement": agreement(gradients),
+            "meta_sign_agreement": sign_agreement(gradients),
+            "meta_grad_variance": variance(gradients),
             "theta_norm": optax.tree.norm(after.theta),
             "theta_update_norm": jnp.where(good, optax.tree.norm(updates), 0.0),
         }
@@ -200,6 +203,11 @@ class MetaProgram:
         }
         oldest = int(np.argmax(ages.age))
         row["meta_loss_oldest"] = float(values["meta_loss"][oldest])
-        row |= {name: float(value.mean()) for name, value in sorted(values.items())}
+        for name, value in sorted(values.items()):
+            if value.ndim < 2:
+                row[name] = float(value.mean())
+            else:
+                shares = value.mean(axis=0)
+                row |= {f"{name}_{i:02d}": float(share) for i, share in enumerate(shares)}
         row["diverged"] = int(state.skipped_in_a_row) >= self.config.max_skipped
         return row

@@ -111,6 +111,7 @@ def build(
     learning_rate: float = 3e-4,
     grad_clip: float | None = 1.0,
     eps: float = 1e-8,
+    stop_inputs: bool = True,
     split: Split | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Optim4RL: a learned ratio of two moments, in the direction of the gradient's sign.
@@ -123,6 +124,9 @@ def build(
         learning_rate: alpha; may be traced.
         grad_clip: every entry of the gradient is clipped to [-grad_clip, grad_clip]; None: not.
         eps: added to the second moment.
+        stop_inputs: no derivative flows through the gradients that come in, as in the official
+            code; off, a meta-gradient through several updates is the whole one. The values are the
+            same.
         split: over which devices the work is split, inside `jax.shard_map`; the stack of the state
             is then split along its first axis.
 
@@ -133,7 +137,8 @@ def build(
         Lan, Mahmood, Yan & Xu, "Learning to Optimize for Reinforcement Learning", RLC 2024.
     """
     cells = ("rnn1", "rnn2")
-    return _build(_optim4rl, cells, ("mlp1", "mlp2"), theta, learning_rate, grad_clip, eps, split)
+    rest = theta, learning_rate, grad_clip, eps, split
+    return _build(_optim4rl, cells, ("mlp1", "mlp2"), *rest, stop_inputs=stop_inputs)
 
 
 def build_linear(
@@ -175,6 +180,8 @@ def _build(
     grad_clip: float | None,
     eps: float,
     split: Split | None,
+    *,
+    stop_inputs: bool = True,
 ) -> optax.GradientTransformationExtraArgs:
     if set(theta) != {*cells, *heads}:
         raise LoptrlError(
@@ -195,7 +202,9 @@ def _build(
         del params, extra
         layout = Layout.of(grads, split)
         weights = jax.tree.map(lambda w: jnp.asarray(w, layout.dtype), theta)
-        g = jax.lax.stop_gradient(layout.pack(grads))
+        g = layout.pack(grads)
+        if stop_inputs:
+            g = jax.lax.stop_gradient(g)
         if grad_clip is not None:
             g = jnp.clip(g, -grad_clip, grad_clip)
         step = functools.partial(_one_chunk, rule, weights, eps)

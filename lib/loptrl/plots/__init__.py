@@ -11,6 +11,7 @@ from loptrl.plots.charts import collapse_chart, final_returns, interval_dots
 from loptrl.plots.curves import diagnostics, learning_curves, regime_relative_curves
 from loptrl.plots.drift import DriftTrace, drift_figure
 from loptrl.plots.flow import Arrow, Box, flow_figure
+from loptrl.plots.heatmap import HeatPanel, heat_map
 from loptrl.plots.profiles import performance_profiles
 
 __all__ = [
@@ -18,11 +19,13 @@ __all__ = [
     "Box",
     "Curves",
     "DriftTrace",
+    "HeatPanel",
     "collapse_chart",
     "diagnostics",
     "drift_figure",
     "final_returns",
     "flow_figure",
+    "heat_map",
     "interval_dots",
     "learning_curves",
     "performance_profiles",

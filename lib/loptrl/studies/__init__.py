@@ -5,7 +5,17 @@ from loptrl.studies.base import Study
 
 __all__ = ["NAMES", "get"]
 
-NAMES = ("adam_collapse", "optim4rl_l2", "transfer", "open_multitask", "brax_ant")
+NAMES = (
+    "adam_collapse",
+    "optim4rl_l2",
+    "transfer",
+    "open_multitask",
+    "brax_ant",
+    "meta_cost",
+    "meta_sensitivity",
+    "gradient_statistics",
+    "physics_path",
+)
 
 
 def get(name: str) -> Study:

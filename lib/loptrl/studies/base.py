@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from loptrl import drive, weights
 from loptrl.envs.drift import Drift
@@ -51,7 +51,12 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """An experiment. `version` is raised by hand when a change of code changes its numbers."""
+    """An experiment. `version` is raised by hand when a change of code changes its numbers.
+
+    Its runs are agents' trainings, with the fields of `config_type` as settings.
+    """
+
+    config_type: ClassVar[type] = PPOConfig
 
     name: str
     title: str
@@ -73,7 +78,7 @@ class Study:
             budget: "smoke", "laptop" or "paper".
             arms: names; None for all but those whose weights nobody here knows.
             seeds: seeds of every arm; None for the budget's own numbers.
-            **settings: fields of `PPOConfig` that replace the arms' own (such as `env_steps`).
+            **settings: fields of `config_type` that replace the arms' own (such as `env_steps`).
 
         Raises:
             LoptrlError: an unknown budget, arm or setting, or a value out of its range.
@@ -137,13 +142,19 @@ class Study:
             specs = [s for s in specs if s.arm not in absent or store.state(s) == "done"]
         return drive.load_or_run(
             specs,
-            _make_program,
+            self.make_program,
             compute=compute,
             store=store,
             time_limit=time_limit,
             progress=progress,
             command=self.command(budget, arms, seeds, **settings),
         )
+
+    def make_program(self, spec: RunSpec) -> drive.Program:
+        """The program of one of the study's runs."""
+        from loptrl.studies.training import make_program
+
+        return make_program(spec)
 
     def load_stored(
         self,
@@ -211,9 +222,3 @@ class Study:
                 f"unknown budget {name!r} of {self.name}: expected one of {', '.join(self.budgets)}"
             )
         return self.budgets[name]
-
-
-def _make_program(spec: RunSpec) -> drive.Program:
-    from loptrl.studies.training import make_program
-
-    return make_program(spec)

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from loptrl import stats
 from loptrl.errors import LoptrlError
-from loptrl.paths import reference_dir
 from loptrl.runs import Store
 from loptrl.studies.comparison import Comparison
 from loptrl.studies.evidence import Compute, Curve, StudyEvidence, gather
+from loptrl.studies.published import published
 
 __all__ = ["ComparisonEvidence", "load"]
 
@@ -144,14 +143,14 @@ class ComparisonEvidence(StudyEvidence):
 
     def published_normaliser(self, task: str) -> float | None:
         """Adam's return that the OPEN authors normalise by, or None where they give none."""
-        table = _reference("open_adam_returns.csv")
+        table = published("open_adam_returns.csv")
         rows = table[table["environment"] == _PUBLISHED_NAMES.get(task, task)]
         return None if rows.empty else float(rows["return"].iloc[0])
 
     def source_curve(self, task: str, optimizer: str) -> Curve | None:
         """The source report's mean return over its seeds: env steps, values; None without one."""
         name = _PUBLISHED_OPTIMIZERS.get(optimizer)
-        table = _reference("source_report_curves.csv")
+        table = published("source_report_curves.csv")
         rows = table[
             (table["environment"] == _PUBLISHED_NAMES.get(task, task))
             & (table["optimizer"] == name)
@@ -159,14 +158,3 @@ class ComparisonEvidence(StudyEvidence):
         if rows.empty:
             return None
         return rows["env_steps"].to_numpy(), rows["mean_return"].to_numpy()
-
-
-@functools.cache
-def _reference(name: str) -> pd.DataFrame:
-    path = reference_dir() / name
-    try:
-        return pd.read_csv(path, comment="#")
-    except (OSError, ValueError) as error:
-        raise LoptrlError(
-            f"expected published numbers in {path}, got {error}; restore the file"
-        ) from error

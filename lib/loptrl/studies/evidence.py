@@ -128,9 +128,9 @@ class StudyEvidence:
             self.budget, list(arms) or None, self.asked_seeds, **self.settings
         )
 
-    def planned_length(self, arm: str) -> int:
-        """Env steps that were asked for of an arm's runs."""
-        return self._config(arm).env_steps
+    def planned_length(self, arm: str) -> int | None:
+        """Env steps that were asked for of an arm's runs; None: they have no length."""
+        return int(self._spec(arm).config["env_steps"])
 
     def length(self, arm: str) -> int:
         """Env steps of the last row of an arm's runs that is looked at."""
@@ -200,8 +200,10 @@ class StudyEvidence:
         return stats.collapse_reports(steps, returns, random_return=self.random_return_on(arm))
 
     def _config(self, arm: str) -> PPOConfig:
-        spec = next(spec for spec in self.asked if spec.arm == arm)
-        return PPOConfig.from_dict(plain(spec.config))
+        return PPOConfig.from_dict(plain(self._spec(arm).config))
+
+    def _spec(self, arm: str) -> RunSpec:
+        return next(spec for spec in self.asked if spec.arm == arm)
 
     def rows(self, arm: str, metric: str) -> np.ndarray:
         """A metric of every stored run, [num_seeds, num_rows]; NaN where a run has no row."""

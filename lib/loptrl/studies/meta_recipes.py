@@ -9,12 +9,15 @@ from typing import Any
 from loptrl.errors import LoptrlError
 from loptrl.meta.config import MetaConfig
 from loptrl.meta.es_config import EvolutionConfig
+from loptrl.meta.supervised_config import SupervisedConfig
 from loptrl.studies.open_agent import ADAM_RETURNS, BRAX, MINATAR
 
 __all__ = [
     "DRIFTS",
+    "GRID",
     "RECIPES",
     "Recipe",
+    "changing",
     "drift_of",
     "evolution_agent",
     "normalisers",
@@ -24,13 +27,16 @@ __all__ = [
 _LIFE = 2_800_000
 """About the env steps of one agent's life of 128 meta-iterations."""
 
-DRIFTS: Mapping[str, Mapping[str, Any]] = {
-    "none": {},
-    "changing": {
-        "friction": {"form": "Steps", "low": 0.02, "high": 2.0, "period": _LIFE // 5, "log": True},
-        "strength": {"form": "Wear", "least": 0.0, "most": 0.4, "period": _LIFE},
-    },
-}
+
+def changing(life: int) -> dict[str, Any]:
+    """Study 1's drift, sped up so that an agent's life of that many env steps has five regimes."""
+    return {
+        "friction": {"form": "Steps", "low": 0.02, "high": 2.0, "period": life // 5, "log": True},
+        "strength": {"form": "Wear", "least": 0.0, "most": 0.4, "period": life},
+    }
+
+
+DRIFTS: Mapping[str, Mapping[str, Any]] = {"none": {}, "changing": changing(_LIFE)}
 """Study 1's drift with five regimes to a life; with its own period few lives would see a change."""
 
 
@@ -39,7 +45,7 @@ class Recipe:
     """A meta-training: what it is trained on, in words, and its numbers."""
 
     trained_on: str
-    config: MetaConfig | EvolutionConfig
+    config: MetaConfig | EvolutionConfig | SupervisedConfig
 
 
 def _optim4rl(**settings: Any) -> MetaConfig:
@@ -49,6 +55,34 @@ def _optim4rl(**settings: Any) -> MetaConfig:
 
 _STILL = {"world": "ant"}
 _CHANGING = {"world": "ant", "drift": DRIFTS["changing"]}
+
+
+GRID: Mapping[str, tuple[str, int]] = {
+    f"grid_{rate}_{interval}" if (rate, interval) != ("1e-4", 128) else "stationary": (
+        rate,
+        interval,
+    )
+    for rate in ("1e-5", "1e-4", "1e-3")
+    for interval in (32, 128, 512)
+}
+"""Study 6's recipes on the stationary Ant: meta learning rate and reset interval."""
+
+
+def _on_grid(rate: str, interval: int) -> Recipe:
+    return Recipe(
+        f"the Ant, nothing changes; meta learning rate {rate}, reset interval {interval}",
+        _optim4rl(phases=[_STILL], meta_learning_rate=float(rate), reset_interval=interval),
+    )
+
+
+_SMALL_WORDS = "the Ant, friction and wear change, 32 environments an agent"
+
+
+def _small(**settings: Any) -> MetaConfig:
+    # 100 meta-iterations of a size that fits through the physics too, where one takes about 30 s.
+    phase = {"world": "ant", "drift": changing(32 * 2720)}
+    size = {"num_envs": 32, "env_steps": 100 * 8 * 2720, "reset_interval": 32}
+    return _optim4rl(**size, meta_learning_rate=1e-3, phases=[phase], **settings)
 
 
 def _open(**settings: Any) -> EvolutionConfig:
@@ -81,6 +115,11 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
             "the Ant, friction and wear change, 2 inner updates on half the batch",
             _optim4rl(phases=[_CHANGING], inner_updates=2, agent={"rollout_length": 10}),
         ),
+        "small_data": Recipe(f"{_SMALL_WORDS}, rollouts as data", _small(through_dynamics=False)),
+        "small_physics": Recipe(
+            f"{_SMALL_WORDS}, the meta-gradient through the physics", _small(through_dynamics=True)
+        ),
+        **{name: _on_grid(*point) for name, point in GRID.items() if name != "stationary"},
     },
     "open": {
         "breakout": Recipe(
@@ -90,6 +129,16 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
             "Breakout and Asterix for 2e5 env steps each, by evolution",
             # Tuned Adam's returns at this horizon, see above.
             _open(tasks=["breakout", "asterix"], normalisers=[5.75, 0.83], generations=100),
+        ),
+    },
+    "velo": {
+        "standin": Recipe(
+            "stand-in: VeLO's architecture at a reduced size, meta-trained here by evolution on "
+            "four scikit-learn tasks; not the released VeLO",
+            # By what Adam reaches with the best of some step sizes for each, over 16 trainings.
+            # All members at once: one by one their trainings take 2 to 4 times as long. So a
+            # generation takes 1.25 s of a core, and compiling half a minute.
+            SupervisedConfig(normalisers=[0.941, 0.99, 0.86, 0.943], members_at_once=33),
         ),
     },
 }

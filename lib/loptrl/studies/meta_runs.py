@@ -15,6 +15,7 @@ from loptrl.errors import LoptrlError
 from loptrl.files import write_together
 from loptrl.meta.config import RULES, MetaConfig
 from loptrl.meta.es_config import EvolutionConfig
+from loptrl.meta.supervised_config import SupervisedConfig
 from loptrl.runs import Run, RunSpec, Store
 
 __all__ = ["Trained", "meta_spec", "picture", "save_untrained", "train", "weights_path"]
@@ -27,7 +28,7 @@ _PANELS = (
     ("fitness_mean", "fitness_center", "fitness_best", "theta_norm"),
 )
 
-Config = MetaConfig | EvolutionConfig
+Config = MetaConfig | EvolutionConfig | SupervisedConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ def train(
 
     Args:
         name: of the weights, such as "drift"; `optim4rl("drift")` finds them then.
-        config: the numbers; their kind says whether by gradients or by evolution.
+        config: the numbers; their kind says whether by gradients or by evolution, and on what.
         trained_on: in words, for the card.
         seed: seeds everything.
         budget: the label of the run.
@@ -92,6 +93,8 @@ def train(
             "name, or move them away"
         )
 
+    length = "examples" if isinstance(config, SupervisedConfig) else "env_steps"
+
     def finished(theta: Any) -> None:
         card = {
             "family": config.rule,
@@ -101,7 +104,7 @@ def train(
             "run": spec.key,
             "seed": seed,
             "budget": budget,
-            "env_steps": config.num_slices * config.env_steps_per_slice,
+            length: config.num_slices * config.env_steps_per_slice,
             "command": command,
             "config": config.to_dict(),
             "commit": provenance.commit(),
@@ -111,10 +114,13 @@ def train(
         weights.save(target, named_arrays(theta), card)
 
     def make(spec: RunSpec) -> Any:
-        from loptrl.studies.meta_training import make_evolution_program, make_meta_program
+        from loptrl.studies import meta_training
 
-        evolves = isinstance(config, EvolutionConfig)
-        return (make_evolution_program if evolves else make_meta_program)(spec, finished)
+        if isinstance(config, MetaConfig):
+            return meta_training.make_meta_program(spec, finished)
+        if isinstance(config, EvolutionConfig):
+            return meta_training.make_evolution_program(spec, finished)
+        return meta_training.make_supervised_program(spec, finished)
 
     results = drive.load_or_run(
         [spec],

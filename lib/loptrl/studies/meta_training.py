@@ -8,26 +8,27 @@ from typing import Any
 
 from loptrl import devices, weights
 from loptrl.errors import LoptrlError
-from loptrl.meta.config import MetaConfig
+from loptrl.meta.config import CostConfig, MetaConfig, StatisticsConfig
 from loptrl.meta.es_config import EvolutionConfig
+from loptrl.meta.supervised_config import SupervisedConfig
 from loptrl.specs import RunSpec, plain
 
 __all__ = [
     "make_evolution_program",
     "make_meta_program",
+    "make_supervised_program",
     "rule_of",
     "share_devices",
     "untrained_theta",
 ]
 
 
-def rule_of(config: MetaConfig | EvolutionConfig) -> Callable[[Any], Any]:
-    """Theta to the transformation that the agents use in meta-training."""
+def rule_of(config: MetaConfig | EvolutionConfig, **options: Any) -> Callable[[Any], Any]:
+    """Theta to the transformation that the agents use in meta-training; options are `build`'s."""
     from loptrl import optimizers
 
     learned = optimizers.LEARNED[config.rule]
     takes = inspect.signature(learned.build).parameters
-    options: dict[str, Any] = {}
     if config.learning_rate is not None:
         if "learning_rate" not in takes:
             raise LoptrlError(
@@ -76,6 +77,15 @@ def share_devices(count: int, most: int | None = None) -> int:
     return max(d for d in range(1, limit + 1) if count % d == 0)
 
 
+def make_cost_program(spec: RunSpec) -> Any:
+    """The `CostProgram` of a run, on one device."""
+    devices.prepare()
+    from loptrl.meta.cost import CostProgram
+
+    config = CostConfig.from_dict(plain(spec.config))
+    return CostProgram(_meta_program(config, spec.seed, most_devices=1), config.timed)
+
+
 def make_meta_program(
     spec: RunSpec,
     finished: Callable[[Any], None] = lambda theta: None,
@@ -84,6 +94,18 @@ def make_meta_program(
 ) -> Any:
     """The `MetaProgram` of a run; `finished` is given theta when it is over."""
     devices.prepare()
+    settings = plain(spec.config)
+    kind = StatisticsConfig if "compare_whole" in settings else MetaConfig
+    return _meta_program(kind.from_dict(settings), spec.seed, finished, most_devices=most_devices)
+
+
+def _meta_program(
+    config: MetaConfig,
+    seed: int,
+    finished: Callable[[Any], None] = lambda theta: None,
+    *,
+    most_devices: int | None = None,
+) -> Any:
     from loptrl.envs.drift import Drift
     from loptrl.meta.bilevel import Bilevel
     from loptrl.meta.pipeline import Pipeline
@@ -92,8 +114,9 @@ def make_meta_program(
     from loptrl.ppo.structure import Structure
     from loptrl.studies.training import make_world
 
-    config = MetaConfig.from_dict(plain(spec.config))
-    rule, theta = rule_of(config), _first_theta(config, spec.seed)
+    rule, theta = rule_of(config), _first_theta(config, seed)
+    statistics = isinstance(config, StatisticsConfig)
+    whole = rule_of(config, stop_inputs=False) if statistics and config.compare_whole else None
     pipelines, actuators = {}, {}
     for world in config.worlds:
         ppo = config.ppo(world)
@@ -109,6 +132,8 @@ def make_meta_program(
             config.agent_l2,
             config.through_dynamics,
             config.rematerialize == "iterations",
+            statistics,
+            whole,
         )
         count = share_devices(config.agents, most_devices)
         pipelines[world] = Pipeline(bilevel, config.agents, devices=count)
@@ -117,7 +142,7 @@ def make_meta_program(
     def table(env_steps: Any, phase: Any, seed: int) -> Any:
         return Drift.from_dict(phase.drift, seed=seed).table(env_steps, actuators[phase.world])
 
-    return MetaProgram(config, spec.seed, theta, pipelines, table, finished)
+    return MetaProgram(config, seed, theta, pipelines, table, finished)
 
 
 def make_evolution_program(
@@ -153,4 +178,33 @@ def make_evolution_program(
             devices=min(most_devices or jax.device_count(), jax.device_count()),
             together=config.members_at_once,
         )
+    return EvolutionProgram(config, spec.seed, theta, evaluations, finished)
+
+
+def make_supervised_program(
+    spec: RunSpec,
+    finished: Callable[[Any], None] = lambda theta: None,
+    *,
+    most_devices: int | None = None,
+) -> Any:
+    """The `EvolutionProgram` of a run on supervised tasks; else as `make_evolution_program`."""
+    devices.prepare()
+    import jax
+
+    from loptrl.meta.es import EvolutionProgram
+    from loptrl.meta.supervised import SupervisedEvaluation, examples
+    from loptrl.optimizers import velo
+
+    config = SupervisedConfig.from_dict(plain(spec.config))
+    sizes = {"lstm_hidden_size": config.lstm_hidden_size, "param_inits": config.param_inits}
+    theta = untrained_theta(config.rule, spec.seed, **sizes)
+    count = min(most_devices or jax.device_count(), jax.device_count())
+
+    def rule(theta: Any) -> Any:
+        return velo.build(theta, num_steps=config.updates)
+
+    evaluations = {
+        task: SupervisedEvaluation(examples(task), rule, config, devices=count)
+        for task in config.tasks
+    }
     return EvolutionProgram(config, spec.seed, theta, evaluations, finished)

@@ -14,6 +14,7 @@ __all__ = ["note", "signed"]
 
 _PRINT = 8.5  # points; about 100 letters a line
 _LINE = 0.15  # inches a line of small print
+_NAMED = 6
 
 
 def signed(figure: Figure, evidence: StudyEvidence, arms: Sequence[str]) -> Figure:
@@ -25,7 +26,8 @@ def signed(figure: Figure, evidence: StudyEvidence, arms: Sequence[str]) -> Figu
         env_steps=evidence.planned_length(arms[0]),
         budget=evidence.budget,
         device=" and ".join(sorted({run.manifest["device"] for run in runs})),
-        command=evidence.command(*arms),
+        # More names than are read: then the command for everything.
+        command=evidence.command(*arms) if len(arms) <= _NAMED else evidence.command(),
     )
     lines = textwrap.wrap(text, 98, break_long_words=False, break_on_hyphens=False)
     figure.set_figheight(figure.get_figheight() + _LINE * len(lines))

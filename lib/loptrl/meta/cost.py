@@ -1,0 +1,69 @@
+"""What a meta-iteration costs: memory by the compiler's analysis, memory and time as measured."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from loptrl import provenance
+from loptrl.meta.program import MetaProgram
+
+__all__ = ["CostProgram", "compiled_bytes"]
+
+
+def compiled_bytes(program: MetaProgram) -> int:
+    """Peak memory of one meta-iteration on a device, in bytes; it is compiled and not run.
+
+    Temporaries + arguments + results - what results share with arguments, from XLA's memory
+    analysis of the compiled program.
+    """
+    found = program.compiled().memory_analysis()
+    return int(
+        found.temp_size_in_bytes
+        + found.argument_size_in_bytes
+        + found.output_size_in_bytes
+        - found.alias_size_in_bytes
+    )
+
+
+class CostProgram:
+    """Meta-iterations that are timed, one a slice; the first one, which compiles, tells the memory.
+
+    Its row has "compiled_bytes"; the others "seconds" and "process_bytes", the largest resident
+    memory of the whole process during the meta-iteration.
+
+    Args:
+        program: the meta-training.
+        timed: meta-iterations after the first; 0 runs none at all, and is for sizes that do not
+            fit: the one row then stands at 1 env step.
+    """
+
+    def __init__(self, program: MetaProgram, timed: int) -> None:
+        self._program, self._timed = program, timed
+        self.num_slices = 1 + timed
+        self.env_steps_per_slice = program.env_steps_per_slice if timed else 1
+
+    def init(self) -> Any:
+        """The state before the first slice."""
+        return self._program.init() if self._timed else {"analysed": jnp.int32(0)}
+
+    def advance(self, state: Any) -> tuple[Any, list[dict[str, float]]]:
+        """One meta-iteration and its row."""
+        if not self._timed:
+            row = {"env_steps": 1, "compiled_bytes": compiled_bytes(self._program)}
+            return {"analysed": state["analysed"] + 1}, [row]
+        first = int(state.iteration) == 0
+        provenance.reset_peak_memory()
+        started = time.monotonic()
+        state, rows = self._program.advance(state)
+        jax.block_until_ready(state)
+        row = {name: rows[0][name] for name in ("env_steps", "skipped")}
+        if first:
+            row["compiled_bytes"] = compiled_bytes(self._program)
+        else:
+            row["seconds"] = time.monotonic() - started
+            row["process_bytes"] = provenance.peak_memory_bytes()
+        return state, [row]

@@ -1,0 +1,261 @@
+"""Study 7 in figures and words: what meta-training costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from loptrl import status_page, style
+from loptrl.plots.axes import legend
+from loptrl.runs import Store
+from loptrl.studies.evidence import Compute, StudyEvidence, gather
+from loptrl.studies.meta_cost import (
+    AGENTS,
+    ENVIRONMENTS,
+    GIB,
+    INNER_UPDATES,
+    OFFICIAL,
+    STUDY,
+    WAYS,
+    arm_name,
+)
+from loptrl.studies.published import published
+from loptrl.studies.signed import note, signed
+
+__all__ = [
+    "gib",
+    "headline",
+    "load",
+    "memory_figure",
+    "memory_ratio",
+    "on_gpu_time",
+    "on_memory",
+    "on_time",
+    "overview",
+    "seconds",
+    "time_figure",
+]
+
+
+_RED = style.COLOURS["optim4rl"]
+_DASHES: dict[str, Any] = {
+    "official": "-",
+    "physics": (0, (2.4, 1.0)),
+    "nothing": (0, (1.2, 1.2)),
+    "updates": "-",
+    "iterations": (0, (5, 1.6)),
+}
+
+
+class CostEvidence(StudyEvidence):
+    """Measurements of study 7; they have no length of their own."""
+
+    def planned_length(self, arm: str) -> None:
+        """Nothing: the compiler's analysis and a few meta-iterations."""
+
+
+def load(
+    budget: str = "laptop",
+    compute: Compute = "auto",
+    *,
+    store: Store | None = None,
+    progress: Any = "auto",
+) -> CostEvidence:
+    """The runs of study 7 at a budget, and what of them is missing.
+
+    Args:
+        budget: "smoke" or "laptop".
+        compute: see `evidence.gather`.
+        store: default the committed results.
+        progress: see `loptrl.progress.Progress`.
+
+    Raises:
+        LoptrlError: an unknown budget.
+        DamagedRun: a stored run is damaged and nothing may be run.
+        Stopped: the measurement was stopped; the same call goes on.
+    """
+    asked, found = gather(
+        STUDY,
+        [(list(STUDY.arms), None)],
+        budget,
+        {},
+        compute,
+        committed=budget == "laptop",
+        store=store,
+        progress=progress,
+    )
+    return CostEvidence(STUDY, budget, {}, None, asked, found)
+
+
+def gib(evidence: StudyEvidence, arm: str) -> float:
+    """Peak memory of a meta-iteration by the compiler's analysis, in GiB; NaN where not stored."""
+    return _value(evidence, arm, "compiled_bytes", np.nanmax) / GIB
+
+
+def seconds(evidence: StudyEvidence, arm: str) -> float:
+    """Time of a meta-iteration, the median of those that were timed; NaN where none was."""
+    return _value(evidence, arm, "seconds", np.nanmedian)
+
+
+def _value(
+    evidence: StudyEvidence, arm: str, column: str, of: Callable[[np.ndarray], Any]
+) -> float:
+    if arm not in evidence.all_arms or not evidence.seeds(arm):
+        return float("nan")
+    frame = evidence.runs.frame(arm)
+    values = frame[column].to_numpy(float) if column in frame else np.empty(0)
+    return float(of(values)) if np.isfinite(values).any() else float("nan")
+
+
+def memory_ratio(evidence: StudyEvidence) -> float | None:
+    """Memory at the official size, the official way over this project's default; None: unknown."""
+    ratio = gib(evidence, arm_name("official", *OFFICIAL)) / gib(
+        evidence, arm_name("updates", *OFFICIAL)
+    )
+    return float(ratio) if np.isfinite(ratio) else None
+
+
+def headline(evidence: StudyEvidence) -> str:
+    """The answer in one bold sentence."""
+    ratio = memory_ratio(evidence)
+    if ratio is None:
+        return "**The measurements that decide this are not stored: nothing can be said yet.**"
+    parts = [
+        f"{WAYS[way]} {gib(evidence, arm_name(way, *OFFICIAL)):.2f} GiB"
+        for way in ("official", "updates")
+    ]
+    return (
+        "**At the official Ant's size, 2048 environments and 4 inner updates, one meta-iteration "
+        f"takes {'; '.join(parts)}: {ratio:.0f} times less.**"
+    )
+
+
+def memory_figure(evidence: StudyEvidence) -> Figure:
+    """Peak memory against environments and inner updates, one line for each way."""
+    panels = {
+        "environments": (ENVIRONMENTS, lambda way, n: arm_name(way, n, 4, 1)),
+        "inner updates": (INNER_UPDATES, lambda way, k: arm_name(way, 128, k, 1)),
+    }
+    return _figure(evidence, panels, gib, "GiB")
+
+
+def time_figure(evidence: StudyEvidence) -> Figure:
+    """Time of a meta-iteration against environments and agents, one line for each way."""
+    panels = {
+        "environments": (ENVIRONMENTS, lambda way, n: arm_name(way, n, 4, 1)),
+        "agents": (AGENTS, lambda way, n: arm_name(way, 128, 4, n)),
+    }
+    return _figure(evidence, panels, seconds, "seconds")
+
+
+def _figure(
+    evidence: StudyEvidence,
+    panels: dict[str, tuple[Sequence[int], Callable[[str, int], str]]],
+    value: Callable[[StudyEvidence, str], float],
+    unit: str,
+) -> Figure:
+    drawn: list[str] = []
+    with style.context():
+        figure = style.new_figure(3.6)
+        grid = figure.subplots(1, len(panels), sharey=True)
+        handles = {}
+        for axes, (xlabel, (sizes, name)) in zip(grid, panels.items(), strict=True):
+            for way, words in WAYS.items():
+                arms = {size: name(way, size) for size in sizes}
+                found = {size: value(evidence, arm) for size, arm in arms.items()}
+                found = {size: y for size, y in found.items() if np.isfinite(y)}
+                if not found:
+                    continue
+                drawn += [arms[size] for size in found if arms[size] not in drawn]
+                (handle,) = axes.plot(
+                    list(found),
+                    list(found.values()),
+                    marker="o",
+                    ms=5,
+                    color=style.GREY if way in ("official", "physics") else _RED,
+                    ls=_DASHES[way],
+                    label=words,
+                )
+                handles[way] = handle
+            _doubling(axes, sizes, xlabel)
+            axes.set_title(unit)
+        if not drawn:
+            return note("Not drawn: no measurement is stored.")
+        legend(figure, list(handles.values()))
+    return signed(figure, evidence, drawn)
+
+
+def _doubling(axes: Axes, sizes: Sequence[int], xlabel: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks(list(sizes), [str(size) for size in sizes])
+    axes.set_xlabel(xlabel)
+
+
+def on_memory(evidence: StudyEvidence) -> str:
+    """Every size in a table: the compiler's memory, the process's, and the time."""
+    rows = []
+    for arm in evidence.present(*evidence.all_arms):
+        way, *sizes = arm.split(".")
+        process = _value(evidence, arm, "process_bytes", np.nanmax) / GIB
+        rows.append(
+            (
+                WAYS[way],
+                *sizes,
+                f"{gib(evidence, arm):.3f}",
+                _shown(process, ".2f"),
+                _shown(seconds(evidence, arm), ".2f"),
+            )
+        )
+    columns = ["way", "envs", "inner updates", "agents", "GiB, compiler", "GiB, process", "seconds"]
+    return status_page.as_markdown(pd.DataFrame(rows, columns=columns))
+
+
+def on_time(evidence: StudyEvidence) -> str:
+    """What rematerialisation and the path through the physics cost in time."""
+    base = seconds(evidence, arm_name("updates", 128, 4, 1))
+    parts = []
+    for way, words in WAYS.items():
+        ratio = seconds(evidence, arm_name(way, 128, 4, 1)) / base
+        if way != "updates" and np.isfinite(ratio):
+            parts.append(f"{words} {ratio:.1f}")
+    if not parts:
+        return ""
+    return (
+        "With 128 environments, 4 inner updates and one agent, in multiples of the time of this "
+        f"project's default ({WAYS['updates']}, {base:.1f} s): {'; '.join(parts)}."
+    )
+
+
+def on_gpu_time() -> str:
+    """The published speed as device hours; no GPU was measured here."""
+    known = published("optim4rl_meta_training.csv").set_index("quantity")["value"]
+    rate, devices, steps = (known[n] for n in ("env_steps_per_second", "devices", "env_steps"))
+    hours = steps / rate / 3600 * devices
+    return (
+        f"The source's authors log {rate:,.0f} env steps per second for the official Ant "
+        f"meta-training on {devices} devices: {hours:.1f} device hours for its "
+        f"{style.format_steps(steps)} env steps, and {hours * known['search_settings']:.0f} for "
+        f"the published search over {known['search_settings']} settings. That is arithmetic from "
+        "their logs: no GPU was measured here."
+    )
+
+
+def overview(evidence: StudyEvidence) -> str:
+    """What is missing."""
+    missing = evidence.missing()
+    if not missing:
+        return ""
+    return (
+        f"Missing: {len(missing)} of {len(evidence.asked)} measurements. They are neither drawn "
+        f"nor guessed; `{evidence.command()}` makes them."
+    )
+
+
+def _shown(value: float, form: str) -> str:
+    return format(value, form) if np.isfinite(value) else "not run"

@@ -1,0 +1,153 @@
+"""The stored runs of study 8, as numbers: agreement by setting, and gradients by age."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loptrl.errors import LoptrlError
+from loptrl.runs import Store
+from loptrl.studies.evidence import Compute, Curve, StudyEvidence, gather
+from loptrl.studies.gradient_statistics import LIFE, STUDY, arm_name
+
+__all__ = ["EDGES", "GradientEvidence", "distances_to_iid", "load"]
+
+EDGES = np.linspace(-10.0, 1.0, 45)
+"""Of the stored histograms, in decades; `loptrl.meta.statistics` has the same."""
+
+PIPELINE = 8
+"""Agents of staggered ages, as in the meta-trainings."""
+
+
+@dataclass(frozen=True, eq=False)
+class GradientEvidence(StudyEvidence):
+    """Runs of study 8 with one budget."""
+
+    def metric(self, arm: str, name: str) -> Curve:
+        """A metric of the arm's runs: env steps of all agents [num_rows], [num_seeds, num_rows].
+
+        Two more names: "noise", the deviation of an agent's meta-gradient from the mean one, in
+        multiples of the norm of that mean; "age", env steps of one agent.
+        """
+        if name == "noise":
+            steps, variance = self.whole(arm).curve(arm, "meta_grad_variance")
+            return steps, np.sqrt(variance) / self.whole(arm).curve(arm, "meta_grad_norm")[1]
+        return self.whole(arm).curve(arm, name)
+
+    def per_seed(self, arm: str, name: str) -> np.ndarray:
+        """Mean of a metric over the meta-iterations that arms of one size share, [num_seeds].
+
+        Those are the ones up to the length of the shortest such arm. An arm without whole runs
+        gives none.
+        """
+        if not self.whole(arm).runs:
+            return np.empty(0)
+        steps, values = self.metric(arm, name)
+        return values[:, steps <= self.shared_length(arm)].mean(axis=1)
+
+    def shared_length(self, arm: str) -> int:
+        """Env steps of all agents up to which arms of this one's size are compared."""
+        size = arm.partition(".")[0]
+        ends = [
+            self.metric(other, "meta_loss")[0][-1]
+            for other in self.all_arms
+            if other.startswith(f"{size}.") and self.whole(other).runs
+        ]
+        return int(min(ends))
+
+    def histograms(self, arm: str) -> tuple[np.ndarray, np.ndarray]:
+        """Env steps of one agent [num_rows]; shares [num_seeds, num_rows, num_bins].
+
+        Raises:
+            LoptrlError: no run of the arm is stored.
+        """
+        runs = self.whole(arm).of(arm)
+        if not runs:
+            raise LoptrlError(f"expected a stored run of {arm}, got none")
+        names = [f"agent_gradient_{i:02d}" for i in range(len(EDGES) + 1)]
+        agents = runs[0].spec.config["agents"]
+        steps = runs[0].frame["env_steps"].to_numpy() / agents
+        return steps, np.stack([run.frame[names].to_numpy(np.float64) for run in runs])
+
+    @functools.cached_property
+    def incomplete(self) -> bool:
+        """Whether any arm lacks runs."""
+        return bool(self.missing())
+
+    def distances(self, world: str) -> tuple[np.ndarray, np.ndarray]:
+        """Distance to IID with and without pipeline training, each [num_seeds], in decades."""
+        arm = arm_name("full", "data", world, 4)
+        if not self.whole(arm).runs:
+            return np.empty(0), np.empty(0)
+        _, shares = self.histograms(arm)
+        return distances_to_iid(shares[:, :LIFE])
+
+
+def distances_to_iid(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far each meta-iteration's gradients are from all of them, with and without a pipeline.
+
+    W_1 between what is seen at one time and what is seen at all times, mean over the time of one
+    life; agents of one age see row t at time t, staggered ones the mean over ages
+    (t + i T / n) mod T, i < n, as when a pipeline has filled.
+
+    Args:
+        shares: [num_seeds, num_ages, num_bins], histograms of one agent's gradient by age.
+
+    Returns:
+        With a pipeline, and without, each [num_seeds], in decades.
+    """
+    ages = shares.shape[1]
+    offsets = np.arange(PIPELINE) * ages // PIPELINE
+    at = (np.arange(ages)[:, None] + offsets) % ages
+    pools = shares[:, at].mean(axis=2)
+    return _distance(pools), _distance(shares)
+
+
+def _distance(pools: np.ndarray) -> np.ndarray:
+    cumulative = np.cumsum(pools, axis=2)[:, :, :-1]
+    apart = np.abs(cumulative - cumulative.mean(axis=1, keepdims=True))
+    return apart.sum(axis=2).mean(axis=1) * (EDGES[1] - EDGES[0])
+
+
+def load(
+    budget: str = "laptop",
+    env_steps: int = 0,
+    seeds: int = 0,
+    compute: Compute = "auto",
+    *,
+    arms: Sequence[str] | None = None,
+    store: Store | None = None,
+    progress: Any = "auto",
+) -> GradientEvidence:
+    """The runs of study 8 at a budget, and what of them is missing.
+
+    Args:
+        budget: "smoke" or "laptop".
+        env_steps: length of every run, of all agents together; 0 for the arms' own.
+        seeds: seeds of every arm; 0 for the budget's own.
+        compute: see `evidence.gather`.
+        arms: the arms that may be computed; None for all.
+        store: default the committed results.
+        progress: see `loptrl.progress.Progress`.
+
+    Raises:
+        LoptrlError: an unknown budget or a value out of its range.
+        DamagedRun: a stored run is damaged and nothing may be trained.
+        Stopped: the computation was stopped; the same call goes on.
+    """
+    settings: dict[str, Any] = {"env_steps": int(env_steps)} if env_steps else {}
+    asked, found = gather(
+        STUDY,
+        [(list(STUDY.arms if arms is None else arms), seeds or None)],
+        budget,
+        settings,
+        compute,
+        committed=(budget, env_steps, seeds) == ("laptop", 0, 0),
+        store=store,
+        progress=progress,
+    )
+    return GradientEvidence(STUDY, budget, settings, seeds or None, asked, found)

@@ -1,0 +1,144 @@
+"""Figures of study 8; arms without stored runs are left out, small print names the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from loptrl import plots, stats, style
+from loptrl.plots.axes import legend, number_axis, step_axis
+from loptrl.studies.gradient_evidence import EDGES, GradientEvidence
+from loptrl.studies.gradient_statistics import INNER_UPDATES, PATHS, WORLDS, arm_name
+from loptrl.studies.signed import note, signed
+from loptrl.studies.words import interval
+
+__all__ = ["age_figure", "histogram_figure", "updates_figure", "whole_figure"]
+
+_NOTHING = "Not drawn: no run of these arms is stored."
+
+_COLOURS = {"data": style.COLOURS["optim4rl"], "physics": style.GREY}
+_DASHES = {"still": (0, (2.4, 1.0)), "changing": "-"}
+_WORDS = {
+    ("data", "still"): "rollouts as data, nothing changes",
+    ("data", "changing"): "rollouts as data, under change",
+    ("physics", "still"): "through physics, nothing changes",
+    ("physics", "changing"): "through physics, under change",
+}
+
+PANELS = {
+    "meta_agreement": "cosine between agents",
+    "meta_sign_agreement": "share of equal signs",
+    "noise": "deviation / norm of the mean",
+    "meta_grad_norm_single": "norm, one agent",
+}
+
+
+def updates_figure(evidence: GradientEvidence, size: str) -> Figure:
+    """Norm, noise and agreement of meta-gradients against the number of inner updates.
+
+    Args:
+        evidence: the runs.
+        size: "full" or "small".
+    """
+    return _against_updates(evidence, size, PATHS[size], PANELS, logarithmic=("noise",))
+
+
+def whole_figure(evidence: GradientEvidence) -> Figure:
+    """How the meta-gradient whose inputs are held fixed compares with the whole one."""
+    panels = {"whole_cosine": "cosine with the whole one", "whole_norm_ratio": "ratio of the norms"}
+    return _against_updates(evidence, "small", ("data",), panels, logarithmic=())
+
+
+def _against_updates(
+    evidence: GradientEvidence,
+    size: str,
+    paths: Sequence[str],
+    panels: dict[str, str],
+    logarithmic: Sequence[str],
+) -> Figure:
+    lines = [(path, world) for path in paths for world in WORLDS]
+    arms = {
+        (path, world, k): arm_name(size, path, world, k)
+        for path, world in lines
+        for k in INNER_UPDATES[size]
+    }
+    there = [arm for arm in arms.values() if evidence.whole(arm).runs]
+    if not there:
+        return note(_NOTHING)
+    rows = -(-len(panels) // 2)
+    with style.context():
+        figure = style.new_figure(rows * 2.0 + 0.8)
+        grid = figure.subplots(rows, 2, sharex=True, squeeze=False)
+        handles = {}
+        for axes, (metric, title) in zip(grid.flat, panels.items(), strict=True):
+            for shift, line in zip(np.linspace(-0.15, 0.15, len(lines)), lines, strict=True):
+                found = {
+                    k: interval(evidence.per_seed(arms[*line, k], metric), stats.mean)
+                    for k in INNER_UPDATES[size]
+                    if arms[*line, k] in there
+                }
+                if not found:
+                    continue
+                x = np.log2(list(found)) + shift
+                y = np.array([[e.value, e.low, e.high] for e in found.values()]).T
+                color, dashes = _COLOURS[line[0]], _DASHES[line[1]]
+                axes.vlines(x, y[1], y[2], color=color, lw=3, alpha=0.5)
+                (handle,) = axes.plot(
+                    x, y[0], "o", ls=dashes, lw=1.4, color=color, ms=6, label=_WORDS[line]
+                )
+                handles[line] = handle
+            if metric in logarithmic:
+                axes.set_yscale("log")
+            else:
+                number_axis(axes.yaxis)
+            axes.set_title(title)
+        for axes in grid[-1]:
+            axes.set_xticks(np.log2(INNER_UPDATES[size]), [str(k) for k in INNER_UPDATES[size]])
+            axes.set_xlabel("inner updates")
+        legend(figure, list(handles.values()))
+    return signed(figure, evidence, there)
+
+
+def age_figure(evidence: GradientEvidence) -> Figure:
+    """Agreement and norm of the meta-gradients as agents grow older."""
+    arms = {world: arm_name("full", "data", world, 4) for world in WORLDS}
+    there = [arm for arm in arms.values() if evidence.whole(arm).runs]
+    if not there:
+        return note(_NOTHING)
+    names = {arms["still"]: "nothing changes", arms["changing"]: "under change"}
+    panels = {
+        metric: {names[arm]: evidence.metric(arm, metric) for arm in there}
+        for metric in ("meta_agreement", "meta_grad_norm_single", "grad_norm", "train_return")
+    }
+    looks = {"nothing changes": "optim4rl:stationary", "under change": "optim4rl"}
+    figure = plots.diagnostics(panels, looks=looks)
+    return signed(figure, evidence, there)
+
+
+def histogram_figure(evidence: GradientEvidence) -> Figure:
+    """The sizes of the entries of an agent's gradient, by the agent's age, mean over seeds."""
+    arms = [arm_name("full", "data", world, 4) for world in WORLDS]
+    there = [arm for arm in arms if evidence.whole(arm).runs]
+    if not there:
+        return note(_NOTHING)
+    colours = LinearSegmentedColormap.from_list(
+        "shares", ["white", style.COLOURS["optim4rl"], style.INK]
+    )
+    with style.context():
+        figure = style.new_figure(2.9)
+        grid = figure.subplots(1, len(there), sharey=True, squeeze=False)[0]
+        for axes, arm in zip(grid, there, strict=True):
+            ages, shares = evidence.histograms(arm)
+            mean = shares.mean(axis=0)[:, 1:-1] / (EDGES[1] - EDGES[0])
+            edges = np.concatenate([[0.0], ages])
+            drawn = axes.pcolormesh(edges, EDGES, mean.T, cmap=colours, vmin=0, vmax=1)
+            axes.set_title("nothing changes" if ".still." in arm else "under change")
+            axes.set_xlabel("env steps of one agent")
+            axes.set_ylim(-8, 0)
+            step_axis(axes, float(ages[-1]), ticks=3)
+        grid[0].set_ylabel("log10 of an entry's size")
+        figure.colorbar(drawn, ax=list(grid), label="share per decade")
+    return signed(figure, evidence, there)

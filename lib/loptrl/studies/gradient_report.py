@@ -1,0 +1,247 @@
+"""Study 8 in words: the verdicts on C15, C16 and H1, and every sentence that holds a number."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from loptrl import stats, status_page, verdicts
+from loptrl.studies import (
+    adam_collapse,
+    changing_ant_evidence,
+    cost_report,
+    gradient_evidence,
+    physics_path,
+)
+from loptrl.studies import changing_ant_report as shared
+from loptrl.studies.changing_ant_evidence import JointEvidence
+from loptrl.studies.evidence import Compute
+from loptrl.studies.gradient_evidence import GradientEvidence
+from loptrl.studies.gradient_statistics import INNER_UPDATES, PATHS, WORLDS, arm_name
+from loptrl.studies.words import estimate, interval, paragraphs
+from loptrl.verdicts import Verdict
+
+__all__ = [
+    "ENDS",
+    "Both",
+    "claims",
+    "headline",
+    "load",
+    "on_ages",
+    "on_agreement",
+    "on_ends",
+    "on_whole",
+]
+
+ENDS = ("small_data", "small_physics", "adam")
+"""The arms of the last graph."""
+
+OFFICIAL_UPDATES = 4
+
+_SAID = {
+    "C15": "The report: meta-gradients under change are extremely noisy.",
+    "C16": "The report: pipeline training brings the agents' gradients closer to IID.",
+    "H1": (
+        "Ours, from before the runs: the path of the official meta-gradient through the physics "
+        "causes the need for memory and the noise."
+    ),
+}
+_SHORT = {
+    "C15": "meta-gradients under change are extremely noisy",
+    "C16": "pipeline training brings gradients closer to IID",
+    "H1": "the path through the physics is the cause",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Both:
+    """The gradients, the evaluations of the two small meta-trainings, and the memory.
+
+    Attributes:
+        gradients: the runs of study 8.
+        ends: the evaluations, with default Adam's beside them.
+        memory_ratio: through the physics over not, from study 7; None where it is not known.
+    """
+
+    gradients: GradientEvidence
+    ends: JointEvidence
+    memory_ratio: float | None
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether any run is missing."""
+        return self.gradients.incomplete or self.ends.incomplete
+
+
+def load(
+    budget: str = "laptop",
+    env_steps: int = 0,
+    seeds: int = 0,
+    compute: Compute = "auto",
+    **options: Any,
+) -> Both:
+    """The runs of study 8, of the meta-trainings both ways, and the memory from study 7.
+
+    Args:
+        budget: "smoke" or "laptop".
+        env_steps: length of the runs of study 8; the evaluations keep the budget's own.
+        seeds: seeds of every arm; 0 for the budget's own.
+        compute: see `evidence.gather`.
+        **options: `store` and `progress` of `gradient_evidence.load`.
+
+    Raises:
+        LoptrlError: an unknown budget or a value out of its range.
+        DamagedRun: a stored run is damaged and nothing may be trained.
+        Stopped: the computation was stopped; the same call goes on.
+    """
+    gradients = gradient_evidence.load(budget, env_steps, seeds, compute, **options)
+    borrowed = [(adam_collapse.STUDY, ("adam",))]
+    ends = changing_ant_evidence.load(
+        physics_path.STUDY, borrowed, budget, 0, seeds, compute, **options
+    )
+    costs = cost_report.load(budget, "never", store=options.get("store"))
+    return Both(gradients, ends, cost_report.memory_ratio(costs))
+
+
+@functools.lru_cache(maxsize=4)
+def claims(both: Both) -> Mapping[str, Verdict]:
+    """The verdicts of C15, twice, C16, twice, and H1, by name."""
+    found = {
+        "C15 (through the physics)": _c15(both, "small", "physics"),
+        "C15 (rollouts as data)": _c15(both, "full", "data"),
+    }
+    for words, world in (("under change", "changing"), ("nothing changes", "still")):
+        staggered, alike = both.gradients.distances(world)
+        few = _too_few("C16", staggered)
+        found[f"C16 ({words})"] = few or verdicts.c16(staggered, alike, rng=shared.rng())
+    return {**found, "H1": _h1(both)}
+
+
+def _c15(both: Both, size: str, path: str) -> Verdict:
+    changing, still = (_agreement(both, size, path, world) for world in ("changing", "still"))
+    few = _too_few("C15", changing) or _too_few("C15", still)
+    return few or verdicts.c15(changing, still, rng=shared.rng())
+
+
+def _h1(both: Both) -> Verdict:
+    agreements = [_agreement(both, "small", path, "changing") for path in ("physics", "data")]
+    finals = [_finals(both, arm) for arm in ("small_physics", "small_data")]
+    for values in (*agreements, *finals):
+        few = _too_few("H1", values)
+        if few:
+            return few
+    return verdicts.h1(both.memory_ratio, *agreements, *finals, rng=shared.rng())
+
+
+def _too_few(claim: str, values: np.ndarray) -> Verdict | None:
+    if values.size >= verdicts.MINIMUM_SEEDS:
+        return None
+    reason = f"Too few runs: {values.size} of at least {verdicts.MINIMUM_SEEDS} are stored."
+    return Verdict(claim, "undecided", reason)
+
+
+def _agreement(both: Both, size: str, path: str, world: str) -> np.ndarray:
+    arm = arm_name(size, path, world, OFFICIAL_UPDATES)
+    return both.gradients.per_seed(arm, "meta_agreement")
+
+
+def _finals(both: Both, arm: str) -> np.ndarray:
+    if not both.ends.has(arm):
+        return np.empty(0)
+    return np.asarray(stats.final(*both.ends.returns(arm)))
+
+
+def headline(both: Both) -> str:
+    """The answer in one bold sentence, the verdicts in a list, and whether runs are missing."""
+    parts = []
+    for size, path, words in (
+        ("full", "data", "with rollouts as data"),
+        ("small", "physics", "through the physics, at a size where that fits,"),
+    ):
+        values = _agreement(both, size, path, "changing")
+        if values.size:
+            parts.append(f"{words} {interval(values, stats.mean).value:.2f}")
+    if parts:
+        answer = (
+            "**The mean cosine between the meta-gradients of agents that differ in their seeds is, "
+            f"on the changing Ant, {' and '.join(parts)}.**"
+        )
+    else:
+        answer = "**No run of this study is stored: nothing can be said yet.**"
+    decided = shared.statuses(claims(both), _SHORT, incomplete=both.incomplete)
+    return f"{answer}\n\n{decided}"
+
+
+def on_agreement(both: Both) -> str:
+    """The agreement at every setting in a table, and the verdicts of C15."""
+    rows = []
+    for size, paths in PATHS.items():
+        for path in paths:
+            for k in INNER_UPDATES[size]:
+                arms = [arm_name(size, path, world, k) for world in WORLDS]
+                cells = [_cell(both, arm, "meta_agreement") for arm in arms]
+                environments = both.gradients.all_arms[arms[0]].settings["num_envs"]
+                words = "through the physics" if path == "physics" else "data"
+                rows.append((environments, words, k, *cells))
+    columns = ["environments", "rollouts", "inner updates", "nothing changes", "under change"]
+    table = status_page.as_markdown(pd.DataFrame(rows, columns=columns))
+    return paragraphs([table, *shared.decided(claims(both), _SAID, "C15")])
+
+
+def _cell(both: Both, arm: str, metric: str) -> str:
+    values = both.gradients.per_seed(arm, metric)
+    return estimate(values, stats.mean) if values.size else "no runs"
+
+
+def on_whole(both: Both) -> str:
+    """How far the official choice is from the whole meta-gradient."""
+    parts = []
+    for k in INNER_UPDATES["small"]:
+        arm = arm_name("small", "data", "changing", k)
+        if both.gradients.per_seed(arm, "whole_cosine").size:
+            parts.append(
+                f"with {k} inner update{'s' if k > 1 else ''} cosine "
+                f"{_cell(both, arm, 'whole_cosine')}, ratio of the norms "
+                f"{_cell(both, arm, 'whole_norm_ratio')}"
+            )
+    return f"Under change: {'; '.join(parts)}." if parts else ""
+
+
+def on_ages(both: Both) -> str:
+    """The distances to IID, and the verdicts of C16."""
+    parts = []
+    for world, words in (("changing", "under change"), ("still", "nothing changes")):
+        staggered, alike = both.gradients.distances(world)
+        if staggered.size:
+            parts.append(
+                f"{words}, with eight agents of staggered ages {estimate(staggered, stats.mean)}, "
+                f"with agents of one age {estimate(alike, stats.mean)}"
+            )
+    distances = f"Distance to IID, in decades: {'; '.join(parts)}." if parts else ""
+    return paragraphs([distances, *shared.decided(claims(both), _SAID, "C16")])
+
+
+def on_ends(both: Both) -> str:
+    """What the two small meta-trainings end with, the verdict of H1, and what is missing."""
+    ratio = both.memory_ratio
+    memory = "" if ratio is None else f"Memory through the physics: {ratio:.1f} times that without."
+    decided = shared.decided(claims(both), _SAID, "H1")
+    return paragraphs([memory, shared.finals(both.ends, ENDS), *decided, _overview(both)])
+
+
+def _overview(both: Both) -> str:
+    """What is missing, and where the weights come from."""
+    gradients = both.gradients
+    missing = gradients.missing()
+    words = ""
+    if missing:
+        words = (
+            f"Missing runs: {sum(missing.values())} of {len(gradients.asked)} of this study. They "
+            f"are neither drawn nor guessed; `{gradients.command()}` computes them."
+        )
+    return paragraphs([words, shared.overview(both.ends, ENDS)])

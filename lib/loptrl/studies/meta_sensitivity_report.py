@@ -1,0 +1,109 @@
+"""Study 6 in words: the verdict on C13, and every sentence that holds a number."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from loptrl import verdicts
+from loptrl.studies import changing_ant_report as shared
+from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
+from loptrl.studies.changing_ant_evidence import load as load_joint
+from loptrl.studies.meta_sensitivity import AUTHORS, BORROWED, GRID, STUDY
+from loptrl.studies.words import paragraphs
+from loptrl.verdicts import MINIMUM_SEEDS, Verdict
+
+__all__ = ["ARMS", "claims", "headline", "load", "on_authors", "on_grid", "overview"]
+
+ARMS = ("stationary", *GRID, *AUTHORS)
+
+_SAID = {
+    "C13": (
+        "The report: on the Ant the performance fluctuates drastically with the meta learning rate "
+        "and the reset interval, so that tuning is shifted and not removed."
+    )
+}
+_SHORT = {"C13": "the result swings with both settings"}
+
+
+def load(
+    budget: str = "laptop",
+    env_steps: int = 0,
+    seeds: int = 0,
+    compute: Compute = "auto",
+    **options: Any,
+) -> JointEvidence:
+    """The runs of the study, and those of studies 1 and 3 beside them.
+
+    These are default Adam, the grid's centre, and the weights of the source's authors, all on the
+    stationary Ant (`changing_ant_evidence.load`).
+
+    Raises:
+        LoptrlError: an unknown budget or a value out of its range.
+        DamagedRun: a stored run is damaged and nothing may be trained.
+        Stopped: training was stopped; the same call goes on.
+    """
+    return load_joint(STUDY, BORROWED, budget, env_steps, seeds, compute, **options)
+
+
+@functools.lru_cache(maxsize=4)
+def claims(evidence: JointEvidence) -> Mapping[str, Verdict]:
+    """The verdict of C13, by claim."""
+    enough = [arm for arm in GRID if evidence.seeds(arm) >= MINIMUM_SEEDS]
+    if len(enough) < len(GRID):
+        reason = (
+            f"Too few runs: {len(enough) or 'none'} of the {len(GRID)} grid points "
+            f"{'has' if len(enough) == 1 else 'have'} at least {MINIMUM_SEEDS} stored seeds."
+        )
+        return {"C13": Verdict("C13", "undecided", reason)}
+    points = {_point(arm): evidence.returns(arm)[1] for arm in GRID}
+    return {"C13": verdicts.c13(evidence.grid(enough[0]), points, rng=shared.rng())}
+
+
+def headline(evidence: JointEvidence) -> str:
+    """The answer in one bold sentence, the verdict, and whether runs are missing."""
+    ends = {arm: shared.final(evidence, arm).value for arm in evidence.present(*GRID)}
+    if len(ends) < 2:
+        stored = f"only {_point(next(iter(ends)))} has runs" if ends else "none has a run"
+        answer = f"**Nothing can be said yet: of the {len(GRID)} points of the grid {stored}.**"
+    else:
+        best, worst = max(ends, key=ends.__getitem__), min(ends, key=ends.__getitem__)
+        counted = (
+            f"the {len(GRID)}" if len(ends) == len(GRID) else f"{len(ends)} of the {len(GRID)}"
+        )
+        answer = (
+            f"**On the stationary Ant Optim4RL ends at {ends[worst]:,.0f} when it was meta-trained "
+            f"with {_settings(worst)}, and at {ends[best]:,.0f} with {_settings(best)}: the worst "
+            f"and the best of {counted} grid points.**"
+        )
+    decided = shared.statuses(claims(evidence), _SHORT, incomplete=evidence.incomplete)
+    return f"{answer}\n\n{decided}"
+
+
+def on_grid(evidence: JointEvidence) -> str:
+    """The reference without a learned rule, and the verdict of C13."""
+    return paragraphs(
+        [shared.finals(evidence, ("stationary",)), *shared.decided(claims(evidence), _SAID, "C13")]
+    )
+
+
+def on_authors(evidence: JointEvidence) -> str:
+    """The authors' weights, and ours with the same settings."""
+    same = [arm for arm, point in GRID.items() if point in AUTHORS.values()]
+    return shared.finals(evidence, (*AUTHORS, *same))
+
+
+def overview(evidence: JointEvidence) -> str:
+    """One row an arm, what is missing, and where the weights come from."""
+    return shared.overview(evidence, ARMS)
+
+
+def _point(arm: str) -> str:
+    rate, interval = GRID[arm]
+    return f"{rate} and {interval}"
+
+
+def _settings(arm: str) -> str:
+    rate, interval = GRID[arm]
+    return f"a meta learning rate of {rate} and a reset interval of {interval}"

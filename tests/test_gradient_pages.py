@@ -1,0 +1,376 @@
+"""Studies 7 and 8: their runs, what is made of them, and their notebooks' cells."""
+
+from __future__ import annotations
+
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import stored_runs
+from loptrl import cli, verdicts
+from loptrl.errors import LoptrlError
+from loptrl.meta import statistics
+from loptrl.meta.config import CostConfig, StatisticsConfig
+from loptrl.meta.cost import CostProgram
+from loptrl.paths import repo_root
+from loptrl.runs import Store
+from loptrl.specs import plain
+from loptrl.studies import (
+    adam_collapse,
+    changing_ant_figures,
+    cost_report,
+    gradient_evidence,
+    gradient_figures,
+    gradient_report,
+    gradient_statistics,
+    meta_cost,
+    physics_path,
+)
+from loptrl.studies.gradient_evidence import distances_to_iid
+from loptrl.studies.meta_recipes import RECIPES
+
+GRADIENTS, COSTS = "08_gradient_statistics", "07_meta_cost"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder for weights and runs."""
+    folder = tmp_path_factory.mktemp("place")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("LOPTRL_DATA", str(folder / "data"))
+    patch.setenv("LOPTRL_CACHE", str(folder / "cache"))
+    shutil.copytree(repo_root() / "data" / "reference", folder / "data" / "reference")
+    for number, name in enumerate(("untrained", "small_data", "small_physics")):
+        stored_runs.keep_weights(folder / "data", name, {"w": np.full(3, number, np.float32)})
+    yield folder
+    patch.undo()
+
+
+def rows(spec) -> pd.DataFrame:
+    """Invented rows: agreement is level plus noise by seed, and gradients shrink with age."""
+    config = StatisticsConfig.from_dict(plain(spec.config))
+    count = config.num_slices
+    rng = np.random.default_rng([spec.seed, len(spec.arm)])
+    level = 0.02 if config.through_dynamics else 0.6 - 0.3 * bool(config.phases[0].drift)
+    frame = {
+        "seed": np.full(count, spec.seed),
+        "env_steps": (np.arange(count) + 1) * config.env_steps_per_slice,
+        "meta_agreement": level + 0.02 * rng.normal() + 0.001 * rng.normal(size=count),
+        "meta_sign_agreement": 0.5 + level / 2 + np.zeros(count),
+        "meta_grad_norm": np.full(count, 2.0),
+        "meta_grad_variance": np.full(count, 16.0),
+        "meta_grad_norm_single": np.full(count, 3.0),
+        "grad_norm": np.full(count, 1.0),
+        "meta_loss": np.full(count, 1.0),
+        "train_return": np.arange(count, dtype=float),
+    }
+    if config.compare_whole:
+        frame |= {"whole_cosine": np.full(count, 0.99), "whole_norm_ratio": np.full(count, 0.9)}
+    shares = np.zeros((count, len(gradient_evidence.EDGES) + 1))
+    shares[np.arange(count), 30 - np.arange(count) * 16 // count] = 1.0
+    frame |= {f"agent_gradient_{i:02d}": column for i, column in enumerate(shares.T)}
+    return pd.DataFrame(frame)
+
+
+def keep(store: Store, spec, frame: pd.DataFrame) -> None:
+    steps = int(frame["env_steps"].iloc[-1])
+    facts = {**stored_runs.FACTS, "env_steps": steps, "planned_env_steps": steps}
+    store.write(spec, frame, {**facts, "diverged_at": None})
+
+
+@pytest.fixture(scope="module")
+def full(place):
+    store = Store(place / "data" / "results", place / "scratch")
+    for spec in gradient_statistics.STUDY.specs("laptop"):
+        keep(store, spec, rows(spec))
+    for spec in meta_cost.STUDY.specs("laptop"):
+        config = CostConfig.from_dict(plain(spec.config))
+        size = config.num_envs * config.inner_updates * config.agents
+        times = 40 if config.through_dynamics else 1
+        frame = {"seed": [0], "env_steps": [1], "compiled_bytes": [2.0**17 * size * times]}
+        if config.timed:
+            frame = {
+                "seed": [0, 0, 0],
+                "env_steps": [1, 2, 3],
+                "compiled_bytes": [2.0**17 * size * times, np.nan, np.nan],
+                "seconds": [np.nan, 0.01 * size * times, 0.02 * size * times],
+                "process_bytes": [np.nan, 1e9, 1e9],
+            }
+        keep(store, spec, pd.DataFrame(frame))
+    for spec in adam_collapse.STUDY.specs("laptop", ["adam"]):
+        stored_runs.keep(store, spec, 3000.0)
+    for spec in physics_path.STUDY.specs("laptop"):
+        stored_runs.keep(store, spec, 1000.0 if spec.arm == "small_physics" else 2000.0)
+    return store
+
+
+@pytest.fixture(scope="module")
+def both(full):
+    return gradient_report.load(store=full, compute="never")
+
+
+@pytest.fixture(scope="module")
+def costs(full):
+    return cost_report.load(store=full, compute="never")
+
+
+@pytest.fixture
+def empty(tmp_path):
+    return Store(tmp_path / "results", tmp_path / "scratch")
+
+
+def cells(name: str, names: dict[str, object]) -> tuple[list[Figure], list[str]]:
+    """What the notebook's cells draw and say."""
+    import jupytext
+
+    figures, texts = [], []
+    for cell in jupytext.read(repo_root() / "notebooks" / f"{name}.md").cells:
+        source = cell.source.rpartition("\n")[2]
+        if cell.cell_type != "code" or "(" not in source:
+            continue
+        found = eval(source, {**names, "Markdown": str})
+        (figures if isinstance(found, Figure) else texts).append(found)
+    return figures, texts
+
+
+def gradient_cells(both) -> tuple[list[Figure], list[str]]:
+    names = {
+        "evidence": both,
+        "report": gradient_report,
+        "figures": gradient_figures,
+        "changing_ant_figures": changing_ant_figures,
+    }
+    return cells(GRADIENTS, names)
+
+
+# --- the runs -----------------------------------------------------------------------------------
+
+
+def test_the_same_bins_are_stored_and_read():
+    assert np.array_equal(gradient_evidence.EDGES, statistics.EDGES)
+
+
+def test_arms_differ_in_what_they_say(place):
+    study = gradient_statistics.STUDY
+    for arm in study.arms:
+        size, path, world, k = arm.split(".")
+        config = study.config(arm)
+        assert config.inner_updates == int(k) and config.agents == 8
+        assert config.num_envs == (256 if size == "full" else 32)
+        assert config.through_dynamics == (path == "physics")
+        assert config.compare_whole == (size == "small" and path == "data")
+        assert bool(config.phases[0].drift) == (world == "changing")
+        assert config.meta_learning_rate == 0 and config.reset_interval is None
+        assert config.init == "optim4rl/untrained" and config.init_sha256
+    long = study.config("full.data.still.4")
+    assert long.num_slices == gradient_statistics.LIFE
+    assert study.config("full.data.still.8").env_steps == long.env_steps // 4
+
+
+def test_sizes_that_do_not_fit_are_not_run(place):
+    for arm in meta_cost.STUDY.arms:
+        config = meta_cost.STUDY.config(arm)
+        fits = not config.through_dynamics or config.num_envs * config.inner_updates <= 512
+        assert bool(config.timed) == fits, arm
+    assert meta_cost.arm_name("official", *meta_cost.OFFICIAL) in meta_cost.STUDY.arms
+
+
+def test_two_trainings_that_differ_in_the_path_only():
+    data, physics = (RECIPES["optim4rl"][n].config.to_dict() for n in physics_path.STUDY.arms)
+    assert data.pop("through_dynamics") is False and physics.pop("through_dynamics") is True
+    assert data == physics and data["num_envs"] == 32
+
+
+def test_settings_are_those_of_meta_iterations(place, capsys):
+    arguments = ["run", "meta_cost", "--budget", "smoke", "--arm", "updates.32.4.1"]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*arguments, "-p", "hidden=3"])
+    assert "hidden" in capsys.readouterr().err
+    with pytest.raises(LoptrlError, match="timed must be a whole number of at least 0, got -1"):
+        meta_cost.STUDY.specs("smoke", timed=-1)
+    with pytest.raises(LoptrlError, match="compare_whole is for optim4rl"):
+        StatisticsConfig(rule="open", learning_rate=None, compare_whole=True)
+
+
+def test_a_measurement_of_gradients(empty, monkeypatch):
+    """Run for real, on a probe."""
+    monkeypatch.delenv("LOPTRL_DATA", raising=False)
+    arm = "small.physics.changing.1"
+    (run,) = gradient_statistics.STUDY.load_or_run("smoke", [arm], 1, store=empty).runs
+    shares = [f"agent_gradient_{i:02d}" for i in range(46)]
+    np.testing.assert_allclose(run.frame[shares].sum(axis=1), 1.0, rtol=1e-6)
+    assert run.frame["theta_norm"].nunique() == 1
+    assert (run.frame["meta_grad_variance"] > 0).all()
+
+
+@pytest.mark.long
+def test_a_measurement_of_cost(empty):
+    """Run for real, on a probe."""
+    (run,) = meta_cost.STUDY.load_or_run("smoke", ["updates.32.4.1"], 1, store=empty).runs
+    assert run.frame["compiled_bytes"].iloc[0] > 0
+    assert (run.frame["seconds"].iloc[1:] > 0).all()
+
+
+class Toy:
+    """A meta-training of which nothing is compiled."""
+
+    env_steps_per_slice = 7
+
+    def __init__(self):
+        self.done = 0
+
+    def compiled(self):
+        kinds = {"temp": 100, "argument": 10, "output": 20, "alias": 5}
+        sizes = SimpleNamespace(**{f"{n}_size_in_bytes": v for n, v in kinds.items()})
+        return SimpleNamespace(memory_analysis=lambda: sizes)
+
+    def init(self):
+        return SimpleNamespace(iteration=0)
+
+    def advance(self, state):
+        self.done += 1
+        after = SimpleNamespace(iteration=state.iteration + 1)
+        return after, [{"env_steps": 7 * after.iteration, "skipped": 0}]
+
+
+def test_meta_iterations_that_are_timed():
+    program = CostProgram(Toy(), 2)
+    state, rows = program.init(), []
+    for _ in range(program.num_slices):
+        state, new = program.advance(state)
+        rows += new
+    assert [row["env_steps"] for row in rows] == [7, 14, 21]
+    assert [row.get("compiled_bytes") for row in rows] == [125, None, None]
+    assert all(row["seconds"] >= 0 and row["process_bytes"] > 0 for row in rows[1:])
+
+
+def test_what_does_not_fit_is_only_compiled():
+    toy = Toy()
+    program = CostProgram(toy, 0)
+    _, rows = program.advance(program.init())
+    assert rows == [{"env_steps": 1, "compiled_bytes": 125}] and toy.done == 0
+    assert (program.num_slices, program.env_steps_per_slice) == (1, 1)
+
+
+# --- what is made of them -----------------------------------------------------------------------
+
+
+def test_distances_to_iid():
+    shares = np.zeros((1, 16, 46))
+    shares[0, np.arange(16), 10 + np.arange(16)] = 1.0
+    staggered, alike = distances_to_iid(shares)
+    # Points at 0, .25 .. 3.75 decades: mean distance to all of them, by hand.
+    places = 0.25 * np.arange(16)
+    by_hand = np.abs(places[:, None] - places).mean()
+    assert alike[0] == pytest.approx(by_hand)
+    # Eight of sixteen, every other one: half of a bin from the rest.
+    assert staggered[0] == pytest.approx(0.125)
+    same = np.repeat(shares[:, :1], 16, axis=1)
+    assert np.allclose(distances_to_iid(same), 0.0)
+
+
+def test_the_verdicts(both):
+    found = {name: v.status for name, v in gradient_report.claims(both).items()}
+    assert found == {
+        "C15 (through the physics)": "undecided",
+        "C15 (rollouts as data)": "undecided",
+        "C16 (under change)": "supported",
+        "C16 (nothing changes)": "supported",
+        "H1": "supported",
+    }
+
+
+def test_agreement_is_compared_over_what_arms_share(both):
+    gradients = both.gradients
+    assert gradients.shared_length("full.data.still.4") == min(
+        gradient_statistics.STUDY.config(arm).num_slices
+        * gradient_statistics.STUDY.config(arm).env_steps_per_slice
+        for arm in gradient_statistics.STUDY.arms
+        if arm.startswith("full.")
+    )
+    _, noise = gradients.metric("full.data.still.4", "noise")
+    assert np.allclose(noise, 4.0 / 2.0)
+
+
+def test_the_pages_when_all_is_there(both, costs):
+    figures, texts = gradient_cells(both)
+    assert len(figures) == 6
+    for figure in figures:
+        assert figure.axes and figure._repr_png_()
+    said = "\n".join(texts)
+    assert "with rollouts as data 0.3" in texts[0] and "40.0 times" in said
+    assert "Missing" not in said and "no runs" not in said
+    figures, texts = cells(COSTS, {"evidence": costs, "report": cost_report})
+    assert len(figures) == 2 and all(f.axes and f._repr_png_() for f in figures)
+    said = "\n".join(texts)
+    assert "40 times less" in texts[0] and "not run" in said and "Missing" not in said
+    assert "1.3 device hours" in said
+
+
+def test_the_pages_when_nothing_is_there(place, empty):
+    both = gradient_report.load(store=empty, compute="never")
+    assert {v.status for v in gradient_report.claims(both).values()} == {"undecided"}
+    figures, texts = gradient_cells(both)
+    assert all(not figure.axes for figure in figures)
+    assert texts[0].startswith("**No run of this study is stored") and "Missing runs" in texts[-1]
+    costs = cost_report.load(store=empty, compute="never")
+    figures, texts = cells(COSTS, {"evidence": costs, "report": cost_report})
+    assert "nothing can be said yet" in texts[0] and all(not f.axes for f in figures)
+    assert "loptrl run meta_cost --budget laptop" in "\n".join(texts)
+
+
+# --- verdicts -----------------------------------------------------------------------------------
+
+RNG = np.random.default_rng
+
+
+@pytest.mark.parametrize(
+    ("changing", "still", "status"),
+    [
+        ([0.01, 0.02, 0.03], [0.3, 0.31, 0.32], "supported"),
+        ([0.3, 0.31, 0.32], [0.01, 0.02, 0.03], "undecided"),
+        ([0.01, 0.02, 0.03], [0.01, 0.02, 0.03], "undecided"),
+        ([0.6, 0.7, 0.8], [0.9, 0.9, 0.9], "contradicted"),
+        ([0.01, 0.02], [0.3, 0.31], "undecided"),
+    ],
+)
+def test_c15(changing, still, status):
+    assert verdicts.c15(changing, still, rng=RNG(0)).status == status
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "lockstep", "status"),
+    [
+        # Seeds differ more than the pools: they are paired.
+        ([1.0, 2.0, 3.0], [1.2, 2.2, 3.2], "supported"),
+        ([1.2, 2.2, 3.2], [1.0, 2.0, 3.0], "contradicted"),
+        ([1.0, 2.2, 3.0], [1.2, 2.0, 3.1], "undecided"),
+        ([1.0, 2.0], [1.2, 2.2], "undecided"),
+    ],
+)
+def test_c16(pipeline, lockstep, status):
+    assert verdicts.c16(pipeline, lockstep, rng=RNG(0)).status == status
+
+
+LOW, HIGH = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "physics", "data", "physics_final", "data_final", "status"),
+    [
+        (30.0, LOW, HIGH, LOW, HIGH, "supported"),
+        (5.0, LOW, HIGH, LOW, HIGH, "undecided"),
+        (None, LOW, HIGH, LOW, HIGH, "undecided"),
+        (30.0, HIGH, LOW, LOW, HIGH, "contradicted"),
+        (30.0, LOW, LOW, LOW, HIGH, "contradicted"),
+        (30.0, LOW, HIGH, HIGH, LOW, "contradicted"),
+        (30.0, LOW, HIGH, [], HIGH, "undecided"),
+    ],
+)
+def test_h1(ratio, physics, data, physics_final, data_final, status):
+    found = verdicts.h1(ratio, physics, data, physics_final, data_final, rng=RNG(0))
+    assert found.status == status
