@@ -44,12 +44,14 @@ class Progress:
         self._label = ""
         self._total = self._first = self._now = 0
         self._started = self._spoken = 0.0
+        self._rated = False
 
     def start(self, label: str, position: int, runs: int, env_steps: int, total: int) -> None:
         """A run begins, or goes on from ``env_steps`` of ``total``."""
         self._label = f"run {position}/{runs} {label}"
         self._total, self._first, self._now = total, env_steps, env_steps
         self._started = self._spoken = time.monotonic()
+        self._rated = False
         if self._bars:
             self._bar = _Bar(
                 total=total,
@@ -66,6 +68,9 @@ class Progress:
     def update(self, env_steps: int) -> None:
         """The run has come to ``env_steps``."""
         gained, self._now = env_steps - self._now, env_steps
+        if not self._rated:
+            # The first slice compiles: what it took says nothing about the rest.
+            self._rated, self._first, self._started = True, env_steps, time.monotonic()
         if self._bar is not None:
             self._bar.update(gained)
         elif self._lines and time.monotonic() - self._spoken >= LINE_EVERY_S:
@@ -83,12 +88,14 @@ class Progress:
             self._bar = None
 
     def _line(self) -> str:
-        rate = (self._now - self._first) / max(time.monotonic() - self._started, 1e-9)
-        left = duration((self._total - self._now) / rate) if rate > 0 else "?"
-        return (
+        line = (
             f"{self._label}: {count(self._now)} of {count(self._total)} env steps "
-            f"({100 * self._now / max(self._total, 1):.0f} %), {count(rate)} steps/s, {left} left"
+            f"({100 * self._now / max(self._total, 1):.0f} %)"
         )
+        rate = (self._now - self._first) / max(time.monotonic() - self._started, 1e-9)
+        if rate <= 0:
+            return line
+        return f"{line}, {count(rate)} steps/s, {duration((self._total - self._now) / rate)} left"
 
     def _say(self, text: str) -> None:
         if self._bar is not None:
