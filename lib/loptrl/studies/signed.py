@@ -14,7 +14,7 @@ __all__ = ["note", "signed"]
 
 _PRINT = 8.5  # points; about 100 letters a line
 _LINE = 0.15  # inches a line of small print
-_NAMED = 6
+_NAMED = 8
 
 
 def signed(figure: Figure, evidence: StudyEvidence, arms: Sequence[str]) -> Figure:
