@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 import stored_runs
 from loptrl import cli, verdicts
 from loptrl.errors import LoptrlError
-from loptrl.meta import statistics
-from loptrl.meta.config import CostConfig, StatisticsConfig
+from loptrl.meta.config import EDGES, CostConfig, StatisticsConfig
 from loptrl.meta.cost import CostProgram
 from loptrl.paths import repo_root
 from loptrl.runs import Store
@@ -23,7 +22,6 @@ from loptrl.studies import (
     adam_collapse,
     changing_ant_figures,
     cost_report,
-    gradient_evidence,
     gradient_figures,
     gradient_report,
     gradient_statistics,
@@ -70,7 +68,7 @@ def rows(spec) -> pd.DataFrame:
     }
     if config.compare_whole:
         frame |= {"whole_cosine": np.full(count, 0.99), "whole_norm_ratio": np.full(count, 0.9)}
-    shares = np.zeros((count, len(gradient_evidence.EDGES) + 1))
+    shares = np.zeros((count, len(EDGES) + 1))
     shares[np.arange(count), 30 - np.arange(count) * 16 // count] = 1.0
     frame |= {f"agent_gradient_{i:02d}": column for i, column in enumerate(shares.T)}
     return pd.DataFrame(frame)
@@ -148,10 +146,6 @@ def gradient_cells(both) -> tuple[list[Figure], list[str]]:
 
 
 # --- the runs -----------------------------------------------------------------------------------
-
-
-def test_the_same_bins_are_stored_and_read():
-    assert np.array_equal(gradient_evidence.EDGES, statistics.EDGES)
 
 
 def test_arms_differ_in_what_they_say(place):
@@ -321,6 +315,22 @@ def test_the_pages_when_nothing_is_there(place, empty):
     figures, texts = cells(COSTS, {"evidence": costs, "report": cost_report})
     assert "nothing can be said yet" in texts[0] and all(not f.axes for f in figures)
     assert "loptrl run meta_cost --budget laptop" in "\n".join(texts)
+
+
+def test_meta_gradients_that_are_not_finite_are_left_out(place, empty):
+    study, arm = gradient_statistics.STUDY, "small.physics.changing.4"
+    for spec in study.specs("laptop", [arm]):
+        frame = rows(spec)
+        frame.loc[[1, 3], "meta_agreement"] = [np.nan, np.inf]
+        if spec.seed == 2:
+            frame[["meta_agreement", "meta_sign_agreement"]] = np.nan
+        frame["meta_grad_norm_single"] = np.nan
+        keep(empty, spec, frame)
+    both = gradient_report.load(store=empty, compute="never")
+    found = both.gradients.per_seed(arm, "meta_agreement")
+    assert found.shape == (2,) and np.isfinite(found).all()
+    assert gradient_report.claims(both)["H1"].status == "undecided"
+    assert gradient_cells(both)[0][0].axes
 
 
 # --- verdicts -----------------------------------------------------------------------------------

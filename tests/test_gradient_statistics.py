@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from loptrl.meta import statistics
+from loptrl.meta.config import EDGES
 
 
 def test_agreement_of_gradients():
@@ -40,10 +41,10 @@ def test_pairs_are_all_compared():
 def test_a_histogram_of_sizes():
     values = [0.0, 1e-12, -1e-9, 2e-3, -2e-3, 5.0, 100.0, 30.0]
     found = np.asarray(jax.jit(statistics.log_histogram)({"a": jnp.asarray(values)}))
-    assert found.sum() == pytest.approx(1.0) and found.shape == (len(statistics.EDGES) + 1,)
-    by_hand = np.zeros(len(statistics.EDGES) + 1)
+    assert found.sum() == pytest.approx(1.0) and found.shape == (len(EDGES) + 1,)
+    by_hand = np.zeros(len(EDGES) + 1)
     for value in values:
         with np.errstate(divide="ignore"):
-            by_hand[np.searchsorted(statistics.EDGES, np.log10(abs(value)), side="right")] += 1 / 8
+            by_hand[np.searchsorted(EDGES, np.log10(abs(value)), side="right")] += 1 / 8
     np.testing.assert_allclose(found, by_hand)
     assert found[0] == 2 / 8 and found[-1] == 2 / 8

@@ -7,13 +7,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from loptrl.envs.drift import Drift
 from loptrl.errors import LoptrlError
 from loptrl.ppo.config import PPOConfig, check_flag, check_number, checked_fields
 
-__all__ = ["RULES", "CostConfig", "MetaConfig", "Phase", "StatisticsConfig"]
+__all__ = ["EDGES", "RULES", "CostConfig", "MetaConfig", "Phase", "StatisticsConfig"]
 
 RULES = ("optim4rl", "linear_optim", "l2lgd2", "open", "velo")
+
+EDGES = np.linspace(-10.0, 1.0, 45)
+"""Of the bins of `statistics.log_histogram`, in decades."""
 
 REMATERIALIZE = ("nothing", "updates", "iterations")
 

@@ -6,13 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-__all__ = ["agreement", "cosine", "log_histogram", "sign_agreement", "variance"]
+from loptrl.meta.config import EDGES
 
-EDGES = np.linspace(-10.0, 1.0, 45)
-"""Of the bins of `log_histogram`, in decades."""
+__all__ = ["agreement", "cosine", "log_histogram", "sign_agreement", "variance"]
 
 _TINY = 1e-30
 

@@ -9,15 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from loptrl.errors import LoptrlError
+from loptrl.meta.config import EDGES
 from loptrl.runs import Store
 from loptrl.studies.evidence import Compute, Curve, StudyEvidence, gather
 from loptrl.studies.gradient_statistics import LIFE, STUDY, arm_name
 
-__all__ = ["EDGES", "GradientEvidence", "distances_to_iid", "load"]
-
-EDGES = np.linspace(-10.0, 1.0, 45)
-"""Of the stored histograms, in decades; `loptrl.meta.statistics` has the same."""
+__all__ = ["GradientEvidence", "distances_to_iid", "load"]
 
 PIPELINE = 8
 """Agents of staggered ages, as in the meta-trainings."""
@@ -30,8 +27,8 @@ class GradientEvidence(StudyEvidence):
     def metric(self, arm: str, name: str) -> Curve:
         """A metric of the arm's runs: env steps of all agents [num_rows], [num_seeds, num_rows].
 
-        Two more names: "noise", the deviation of an agent's meta-gradient from the mean one, in
-        multiples of the norm of that mean; "age", env steps of one agent.
+        One more name: "noise", the deviation of an agent's meta-gradient from the mean one, in
+        multiples of the norm of that mean.
         """
         if name == "noise":
             steps, variance = self.whole(arm).curve(arm, "meta_grad_variance")
@@ -41,13 +38,16 @@ class GradientEvidence(StudyEvidence):
     def per_seed(self, arm: str, name: str) -> np.ndarray:
         """Mean of a metric over the meta-iterations that arms of one size share, [num_seeds].
 
-        Those are the ones up to the length of the shortest such arm. An arm without whole runs
-        gives none.
+        Those are the ones up to the length of the shortest such arm. Where a meta-gradient was not
+        finite, neither is the metric, and the meta-iteration is left out; a seed without any other
+        is left out, too. An arm without whole runs gives none.
         """
         if not self.whole(arm).runs:
             return np.empty(0)
         steps, values = self.metric(arm, name)
-        return values[:, steps <= self.shared_length(arm)].mean(axis=1)
+        shared = values[:, steps <= self.shared_length(arm)]
+        finite = [row[np.isfinite(row)] for row in shared]
+        return np.array([row.mean() for row in finite if row.size])
 
     def shared_length(self, arm: str) -> int:
         """Env steps of all agents up to which arms of this one's size are compared."""
@@ -63,11 +63,9 @@ class GradientEvidence(StudyEvidence):
         """Env steps of one agent [num_rows]; shares [num_seeds, num_rows, num_bins].
 
         Raises:
-            LoptrlError: no run of the arm is stored.
+            LoptrlError: no whole run of the arm is stored.
         """
         runs = self.whole(arm).of(arm)
-        if not runs:
-            raise LoptrlError(f"expected a stored run of {arm}, got none")
         names = [f"agent_gradient_{i:02d}" for i in range(len(EDGES) + 1)]
         agents = runs[0].spec.config["agents"]
         steps = runs[0].frame["env_steps"].to_numpy() / agents

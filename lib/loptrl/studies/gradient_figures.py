@@ -9,8 +9,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from loptrl import plots, stats, style
+from loptrl.meta.config import EDGES
 from loptrl.plots.axes import legend, number_axis, step_axis
-from loptrl.studies.gradient_evidence import EDGES, GradientEvidence
+from loptrl.studies.gradient_evidence import GradientEvidence
 from loptrl.studies.gradient_statistics import INNER_UPDATES, PATHS, WORLDS, arm_name
 from loptrl.studies.signed import note, signed
 from loptrl.studies.words import interval
@@ -75,11 +76,8 @@ def _against_updates(
         handles = {}
         for axes, (metric, title) in zip(grid.flat, panels.items(), strict=True):
             for shift, line in zip(np.linspace(-0.15, 0.15, len(lines)), lines, strict=True):
-                found = {
-                    k: interval(evidence.per_seed(arms[*line, k], metric), stats.mean)
-                    for k in INNER_UPDATES[size]
-                    if arms[*line, k] in there
-                }
+                seeds = {k: evidence.per_seed(arms[*line, k], metric) for k in INNER_UPDATES[size]}
+                found = {k: interval(v, stats.mean) for k, v in seeds.items() if v.size}
                 if not found:
                     continue
                 x = np.log2(list(found)) + shift

@@ -45,4 +45,4 @@ class MetaStudy(Study):
         """The meta-iterations."""
         from loptrl.studies.meta_training import make_meta_program
 
-        return make_meta_program(spec)
+        return make_meta_program(spec, config_type=self.config_type)

@@ -90,13 +90,13 @@ def make_meta_program(
     spec: RunSpec,
     finished: Callable[[Any], None] = lambda theta: None,
     *,
+    config_type: type[MetaConfig] = MetaConfig,
     most_devices: int | None = None,
 ) -> Any:
     """The `MetaProgram` of a run; `finished` is given theta when it is over."""
     devices.prepare()
-    settings = plain(spec.config)
-    kind = StatisticsConfig if "compare_whole" in settings else MetaConfig
-    return _meta_program(kind.from_dict(settings), spec.seed, finished, most_devices=most_devices)
+    config = config_type.from_dict(plain(spec.config))
+    return _meta_program(config, spec.seed, finished, most_devices=most_devices)
 
 
 def _meta_program(

@@ -10,9 +10,9 @@ Reading of the rows where they leave a choice, dated 2026-11-24, before any of t
     to IID is the mean over time of the Wasserstein distance, in decades, between what a
     meta-iteration sees and what all of them see together; seeds are paired, for both pools are made
     of the same agents;
-  - H1: agreement under change, at the same size, seeds paired as in C16; the end is the final
-    return (IQM over seeds) on the changing Ant of two optimizers that differ in nothing but the
-    path.
+  - H1: agreement under change, at the same size, seeds paired as in C16 unless one is missing; the end
+    is the final return (IQM over seeds) on the changing Ant of two optimizers that differ in
+    nothing but the path.
 An arm with fewer than three seeds decides nothing.
 """
 
@@ -119,7 +119,8 @@ def h1(
     few = few or too_few("H1", {}, **{f"trained_{n}": _column(v) for n, v in ends.items()})
     if few:
         return few
-    agreement = stats.difference_ci(physics, data, stats.mean, rng=rng, paired=True)
+    paired = len(physics) == len(data)
+    agreement = stats.difference_ci(physics, data, stats.mean, rng=rng, paired=paired)
     end = stats.difference_ci(physics_final, data_final, stats.iqm, rng=rng)
     estimates = {"difference in agreement": agreement, "difference in final return": end}
     times = "unknown" if memory_ratio is None else f"{memory_ratio:.1f} times"
