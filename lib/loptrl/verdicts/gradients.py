@@ -10,8 +10,8 @@ Reading of the rows where they leave a choice, dated 2026-11-24, before any of t
     to IID is the mean over time of the Wasserstein distance, in decades, between what a
     meta-iteration sees and what all of them see together; seeds are paired, for both pools are made
     of the same agents;
-  - H1: agreement under change, at the same size, seeds paired as in C16 unless one is missing; the end
-    is the final return (IQM over seeds) on the changing Ant of two optimizers that differ in
+  - H1: agreement under change, at the same size, seeds paired as in C16 unless one is missing; the
+    end is the final return (IQM over seeds) on the changing Ant of two optimizers that differ in
     nothing but the path.
 An arm with fewer than three seeds decides nothing.
 """
