@@ -310,10 +310,12 @@ def test_the_pages_when_nothing_is_there(place, empty):
     assert {v.status for v in gradient_report.claims(both).values()} == {"undecided"}
     figures, texts = gradient_cells(both)
     assert all(not figure.axes for figure in figures)
+    assert all(texts), "an empty text shows as an object's name"
     assert texts[0].startswith("**No run of this study is stored") and "Missing runs" in texts[-1]
     costs = cost_report.load(store=empty, compute="never")
     figures, texts = cells(COSTS, {"evidence": costs, "report": cost_report})
-    assert "nothing can be said yet" in texts[0] and all(not f.axes for f in figures)
+    assert "nothing can be said yet" in texts[0] and all(texts)
+    assert all(not f.axes for f in figures)
     assert "loptrl run meta_cost --budget laptop" in "\n".join(texts)
 
 

@@ -225,7 +225,7 @@ def on_time(evidence: StudyEvidence) -> str:
         if way != "updates" and np.isfinite(ratio):
             parts.append(f"{words} {ratio:.1f}")
     if not parts:
-        return ""
+        return "No times are stored."
     return (
         "With 128 environments, 4 inner updates and one agent, in multiples of the time of this "
         f"project's default ({WAYS['updates']}, {base:.1f} s): {'; '.join(parts)}."
@@ -250,7 +250,7 @@ def overview(evidence: StudyEvidence) -> str:
     """What is missing."""
     missing = evidence.missing()
     if not missing:
-        return ""
+        return "Every measurement is stored."
     return (
         f"Missing: {len(missing)} of {len(evidence.asked)} measurements. They are neither drawn "
         f"nor guessed; `{evidence.command()}` makes them."

@@ -209,7 +209,7 @@ def on_whole(both: Both) -> str:
                 f"{_cell(both, arm, 'whole_cosine')}, ratio of the norms "
                 f"{_cell(both, arm, 'whole_norm_ratio')}"
             )
-    return f"Under change: {'; '.join(parts)}." if parts else ""
+    return f"Under change: {'; '.join(parts)}." if parts else "No run compares the two."
 
 
 def on_ages(both: Both) -> str:

@@ -142,7 +142,7 @@ def on_inside(evidence: JointEvidence) -> str:
     """How many times Adam's update each arm takes, on the average over its runs."""
     arms = [arm for arm in STUDY.arms if evidence.whole(arm).runs]
     if not arms or not evidence.whole("adam").runs:
-        return ""
+        return "No runs are stored whose updates could be compared."
     adam = stats.iqm(_mean_update(evidence, "adam"))
     parts = [
         f"{evidence.all_arms[arm].label} {estimate(_mean_update(evidence, arm) / adam)}"
