@@ -22,7 +22,7 @@ PATHS = {"full": ("data",), "small": ("data", "physics")}
 
 WORLDS = ("still", "changing")
 
-_LONG, _SHORT, _SMALL = 11_141_120, 2_785_280, 522_240
+_LONG, _SHORT, _SMALL = 11_141_120, 2_785_280, 261_120
 _AGENTS = 8
 
 
