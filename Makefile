@@ -43,8 +43,9 @@ book: $(READY)
 	@"$(BIN)/python" -m loptrl.book check "$(HTML)" "$(TOC)"
 	@echo "The book is in $(HTML)/index.html"
 
+# By file: a file's compiled programs are shared by its tests. At most four: each takes gigabytes.
 test: $(READY)
-	@"$(BIN)/python" -m pytest
+	@"$(BIN)/python" -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	@"$(BIN)/ruff" check lib tests

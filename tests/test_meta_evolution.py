@@ -63,7 +63,7 @@ def play(program: EvolutionProgram) -> tuple[Any, list[dict[str, float]]]:
     return state, rows
 
 
-def searching(returns: Any, finished: Any = lambda theta: None, **settings: Any) -> Any:
+def searching(returns: Any, finished: Any = lambda theta, slices: None, **settings: Any) -> Any:
     """A program on three numbers, whose members' returns are functions of them, by task."""
     tasks = [f"probe_{name}" for name in ("reach", "choice")][: len(returns)]
     # The outer Adam's momentum makes the mean swing around the best place: smaller and smaller.
@@ -139,11 +139,14 @@ def test_a_member_that_breaks_is_ranked_last():
 
 def test_a_generation_without_a_sound_member_ends_the_training():
     kept = []
-    program = searching([lambda x: np.where(x[:, 0] == 0, 1.0, np.nan)], kept.append)
+    program = searching(
+        [lambda x: np.where(x[:, 0] == 0, 1.0, np.nan)], lambda *made: kept.append(made)
+    )
     _, rows = play(program)
     assert len(rows) == 1 and rows[0]["diverged"] and rows[0]["failed_members"] == 32
     assert rows[0]["fitness_center"] == 1.0 and np.isnan(rows[0]["fitness_mean"])
-    assert len(kept) == 1 and np.isfinite(kept[0]["x"]).all()
+    [(theta, generations)] = kept
+    assert generations == 1 and np.isfinite(theta["x"]).all()
 
 
 def test_tasks_count_by_their_normalisers():
@@ -207,8 +210,8 @@ def test_stopped_and_gone_on_it_ends_with_the_same_weights(store):
     """The state goes through a checkpoint after every generation."""
     whole, pieces = [], []
     chosen = spec(generations=4)
-    play(make_evolution_program(chosen, whole.append))
-    program = make_evolution_program(chosen, pieces.append)
+    play(make_evolution_program(chosen, lambda *made: whole.append(made)))
+    program = make_evolution_program(chosen, lambda *made: pieces.append(made))
     template = checkpoints.settle(program.init())
 
     class OneSlice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -51,6 +52,7 @@ def place(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("LOPTRL_DATA", str(folder / "data"))
     patch.setenv("LOPTRL_CACHE", str(folder / "cache"))
+    shutil.copytree(repo_root() / "data" / "reference", folder / "data" / "reference")
     for number, name in enumerate(meta_recipes.GRID):
         stored_runs.keep_weights(folder / "data", name, {"w": np.full(3, number, np.float32)})
     yield folder
@@ -70,6 +72,7 @@ def complete(place):
 @pytest.fixture
 def nobody(tmp_path, monkeypatch):
     """No weights at all."""
+    shutil.copytree(repo_root() / "data" / "reference", tmp_path / "data" / "reference")
     monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path / "cache"))
 
@@ -207,6 +210,7 @@ def test_the_words_hold_verdict_and_numbers(complete):
     assert words.index("authors' (1e-5, reset 512) 3,500") < words.index(
         "Optim4RL (1e-5, reset 32)"
     )
+    assert "of 100M env steps with one seed each, they ended at 5,591 (1e-5, reset 512), " in words
     table = report.overview(complete)
     assert "| Optim4RL (1e-3, reset 32) | 3 | 101 | 3 of 3 |" in table
     assert "Missing runs" not in table and "meta-learning rate 1e-3" in table
@@ -351,6 +355,7 @@ def test_the_notebook_makes_a_page(tmp_path, monkeypatch, library_path):
 
     monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(repo_root() / "data" / "reference", tmp_path / "data" / "reference")
     given = {"budget": "smoke", "env_steps": "400", "seeds": "1", "compute": "never"}
 
     def page(name):

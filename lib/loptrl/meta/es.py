@@ -75,8 +75,8 @@ class EvolutionProgram:
         seed: seeds everything.
         theta: the weights to start from.
         evaluations: task -> what members reach on it.
-        finished: given the search mean when the training is over, as planned or because no member
-            of a generation had a finite fitness.
+        finished: given the search mean and the generations made when the training is over, as
+            planned or because no member of a generation had a finite fitness.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EvolutionProgram:
         seed: int,
         theta: Any,
         evaluations: Mapping[str, Callable[[Any, jax.Array], Any]],
-        finished: Callable[[Any], None] = lambda theta: None,
+        finished: Callable[[Any, int], None] = lambda theta, slices: None,
     ) -> None:
         self.config = config
         self.num_slices = config.num_slices
@@ -125,7 +125,7 @@ class EvolutionProgram:
         # evosax minimises.
         state, _ = self._search.tell(derive(key, "update"), members, -valued, state, self._params)
         if row["diverged"] or generation + 1 == self.num_slices:
-            self._finished(jax.device_get(self.mean(state)))
+            self._finished(jax.device_get(self.mean(state)), generation + 1)
         return state, [row]
 
     def _returns(self, members: Any, mean: Any, key: jax.Array) -> dict[str, np.ndarray]:

@@ -61,8 +61,9 @@ class MetaProgram:
         theta: the weights to start from.
         pipelines: world -> its compiled agents.
         drift_table: see `DriftTable`.
-        finished: given theta when the training is over, as planned or because of too many
-            meta-gradients that were not finite (theta is then the last good one).
+        finished: given theta and the meta-iterations made when the training is over, as planned or
+            because of too many meta-gradients that were not finite (theta is then the last good
+            one).
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class MetaProgram:
         theta: Any,
         pipelines: Mapping[str, Pipeline],
         drift_table: DriftTable,
-        finished: Callable[[Any], None] = lambda theta: None,
+        finished: Callable[[Any, int], None] = lambda theta, slices: None,
     ) -> None:
         self.config, self.seed = config, seed
         self.num_slices = config.num_slices
@@ -128,7 +129,7 @@ class MetaProgram:
         state = state._replace(agents=others | {world: agents})
         row = self._row(state, phase, ages, {**figures, **outer})
         if row["diverged"] or iteration + 1 == self.num_slices:
-            self._finished(jax.device_get(state.theta))
+            self._finished(jax.device_get(state.theta), iteration + 1)
         return state, [row]
 
     def _ages(self, iteration: int, phase: int) -> Ages:

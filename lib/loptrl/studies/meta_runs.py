@@ -95,7 +95,7 @@ def train(
 
     length = "examples" if isinstance(config, SupervisedConfig) else "env_steps"
 
-    def finished(theta: Any) -> None:
+    def finished(theta: Any, slices: int) -> None:
         card = {
             "family": config.rule,
             "name": f"{config.rule}/{name}",
@@ -104,7 +104,7 @@ def train(
             "run": spec.key,
             "seed": seed,
             "budget": budget,
-            length: config.num_slices * config.env_steps_per_slice,
+            length: slices * config.env_steps_per_slice,
             "command": command,
             "config": config.to_dict(),
             "commit": provenance.commit(),

@@ -6,11 +6,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from loptrl import verdicts
+from loptrl import style, verdicts
 from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
 from loptrl.studies.meta_sensitivity import AUTHORS, BORROWED, GRID, STUDY
+from loptrl.studies.published import published
 from loptrl.studies.words import paragraphs
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
@@ -89,9 +90,22 @@ def on_grid(evidence: JointEvidence) -> str:
 
 
 def on_authors(evidence: JointEvidence) -> str:
-    """The authors' weights, and ours with the same settings."""
+    """The authors' weights, ours with the same settings, and the authors' own runs of theirs."""
     same = [arm for arm, point in GRID.items() if point in AUTHORS.values()]
-    return shared.finals(evidence, (*AUTHORS, *same))
+    known = published("optim4rl_single_runs.csv").set_index(
+        ["meta_learning_rate", "reset_interval"]
+    )
+    ends = [
+        f"{known['final_return'][float(rate), interval]:,} ({rate}, reset {interval})"
+        for rate, interval in AUTHORS.values()
+    ]
+    theirs = (
+        "The authors' three rules differ from ours in more than these two settings: they come from "
+        "the official code, with four agents and 1e8 env steps. In the authors' own runs, of "
+        f"{style.format_steps(known['env_steps'].max())} env steps with one seed each, they ended "
+        f"at {', '.join(ends[:-1])} and {ends[-1]}."
+    )
+    return paragraphs([shared.finals(evidence, (*AUTHORS, *same)), theirs])
 
 
 def overview(evidence: JointEvidence) -> str:

@@ -88,12 +88,12 @@ def make_cost_program(spec: RunSpec) -> Any:
 
 def make_meta_program(
     spec: RunSpec,
-    finished: Callable[[Any], None] = lambda theta: None,
+    finished: Callable[[Any, int], None] = lambda theta, slices: None,
     *,
     config_type: type[MetaConfig] = MetaConfig,
     most_devices: int | None = None,
 ) -> Any:
-    """The `MetaProgram` of a run; `finished` is given theta when it is over."""
+    """The `MetaProgram` of a run; `finished`: see there."""
     devices.prepare()
     config = config_type.from_dict(plain(spec.config))
     return _meta_program(config, spec.seed, finished, most_devices=most_devices)
@@ -102,7 +102,7 @@ def make_meta_program(
 def _meta_program(
     config: MetaConfig,
     seed: int,
-    finished: Callable[[Any], None] = lambda theta: None,
+    finished: Callable[[Any, int], None] = lambda theta, slices: None,
     *,
     most_devices: int | None = None,
 ) -> Any:
@@ -147,11 +147,11 @@ def _meta_program(
 
 def make_evolution_program(
     spec: RunSpec,
-    finished: Callable[[Any], None] = lambda theta: None,
+    finished: Callable[[Any, int], None] = lambda theta, slices: None,
     *,
     most_devices: int | None = None,
 ) -> Any:
-    """The `EvolutionProgram` of a run; `finished` is given theta when it is over."""
+    """The `EvolutionProgram` of a run; `finished`: see there."""
     devices.prepare()
     import jax
     import jax.numpy as jnp
@@ -183,7 +183,7 @@ def make_evolution_program(
 
 def make_supervised_program(
     spec: RunSpec,
-    finished: Callable[[Any], None] = lambda theta: None,
+    finished: Callable[[Any, int], None] = lambda theta, slices: None,
     *,
     most_devices: int | None = None,
 ) -> Any:
