@@ -1,4 +1,4 @@
-"""Throughput of any arm of a study, and of Brax's own PPO trainer at study 1's sizes.
+"""Throughput of any arm of a study, of Brax's own PPO trainer, and of OPEN's evolution.
 
 Each measurement has a process of its own, so that neither warms the other's caches or takes its
 memory; the first is measured again at the end, since machines are noisy.
@@ -7,18 +7,30 @@ memory; the first is measured again at the end, since machines are noisy.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import json
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loptrl import devices, provenance
 from loptrl.errors import LoptrlError
 
-__all__ = ["BRAX", "BRAX_ALL", "OURS", "measure_arm", "measure_brax", "report"]
+__all__ = [
+    "BRAX",
+    "BRAX_ALL",
+    "EVOLUTION",
+    "EVOLUTION_ALL",
+    "OURS",
+    "measure_arm",
+    "measure_brax",
+    "measure_evolution",
+    "report",
+]
 
 OURS = "adam_collapse/adam"
 """Study 1's agent: PPO with Adam on the spring Ant."""
@@ -28,6 +40,12 @@ BRAX = "brax"
 
 BRAX_ALL = "brax:all"
 """The same with one host device per core, which is how our agent runs."""
+
+EVOLUTION = "evolution"
+"""Trainings of the members of a generation of OPEN's evolution on Breakout, on one device."""
+
+EVOLUTION_ALL = "evolution:all"
+"""The same with one host device per core."""
 
 
 def measure_arm(name: str, seconds: float) -> dict[str, float]:
@@ -51,13 +69,22 @@ def measure_arm(name: str, seconds: float) -> dict[str, float]:
 
     program = make_program(spec)
     state, _ = program.advance(program.init())
+    rate = _rate(lambda s: jax.block_until_ready(program.train(s))[0], state, program, seconds)
+    return _measured(rate, count)
+
+
+def _rate(step: Callable[[Any], Any], state: Any, program: Any, seconds: float) -> float:
+    """Env steps per second of at least two slices."""
     done, started = 0, time.perf_counter()
     while done < 2 or time.perf_counter() - started < seconds:
-        state, _ = jax.block_until_ready(program.train(state))
+        state = step(state)
         done += 1
-    elapsed = time.perf_counter() - started
+    return done * program.env_steps_per_slice / (time.perf_counter() - started)
+
+
+def _measured(rate: float, count: int) -> dict[str, float]:
     return {
-        "env_steps_per_s": done * program.env_steps_per_slice / elapsed,
+        "env_steps_per_s": rate,
         "peak_memory_gib": provenance.peak_memory_bytes() / 2**30,
         "devices": count,
     }
@@ -131,11 +158,7 @@ def measure_brax(seconds: float, host_devices: int | None = None) -> dict[str, f
         run_evals=False,
         progress_fn=note,
     )
-    return {
-        "env_steps_per_s": max(epochs[1:] or epochs),
-        "peak_memory_gib": provenance.peak_memory_bytes() / 2**30,
-        "devices": count,
-    }
+    return _measured(max(epochs[1:] or epochs), count)
 
 
 def _device_put_replicated(tree: Any, to: list[Any]) -> Any:
@@ -147,7 +170,35 @@ def _device_put_replicated(tree: Any, to: list[Any]) -> Any:
     return jax.tree.map(lambda x: jax.device_put(jnp.stack([x] * len(to)), sharding), tree)
 
 
-_BRAX_DEVICES = {BRAX: 1, BRAX_ALL: None}
+def measure_evolution(seconds: float, host_devices: int | None = None) -> dict[str, float]:
+    """The same for generations of the recipe `open/breakout`, whose trainings are made shorter.
+
+    Args:
+        seconds: about how long to measure; at least two generations are timed.
+        host_devices: devices to make of a CPU, over which members are shared out; None for one
+            per core.
+    """
+    count = devices.prepare(host_devices)
+    from loptrl.studies import meta_recipes, meta_runs
+    from loptrl.studies.meta_training import make_evolution_program
+
+    config = meta_recipes.recipe("open", "breakout").config
+    config = dataclasses.replace(config, env_steps=_SHORT_TRAINING)
+    program = make_evolution_program(meta_runs.meta_spec("breakout", config))
+    state, _ = program.advance(program.init())
+    return _measured(_rate(lambda s: program.advance(s)[0], state, program, seconds), count)
+
+
+_SHORT_TRAINING = 32_768
+"""Env steps, four PPO iterations."""
+
+_OTHERS: Mapping[str, Callable[[float], dict[str, float]]] = {
+    BRAX: functools.partial(measure_brax, host_devices=1),
+    BRAX_ALL: measure_brax,
+    EVOLUTION: functools.partial(measure_evolution, host_devices=1),
+    EVOLUTION_ALL: measure_evolution,
+}
+"""What stands in the place of an arm."""
 
 
 def _in_process(name: str, seconds: float) -> dict[str, float]:
@@ -164,7 +215,8 @@ def report(seconds: float, names: Sequence[str]) -> str:
 
     Args:
         seconds: about how long each measurement takes.
-        names: arms as STUDY/ARM, `BRAX` or `BRAX_ALL`; the first is measured again at the end.
+        names: arms as STUDY/ARM, `BRAX`, `EVOLUTION` and the like; the first is measured again at
+            the end.
 
     Raises:
         LoptrlError: `seconds` is not above 0, an arm is unknown, or a measurement failed.
@@ -172,7 +224,7 @@ def report(seconds: float, names: Sequence[str]) -> str:
     if not seconds > 0:
         raise LoptrlError(f"seconds must be above 0, got {seconds}")
     for name in names:
-        if name not in _BRAX_DEVICES:
+        if name not in _OTHERS:
             _spec(name)
     order = [*names, names[0]] if len(names) > 1 else list(names)
     results = [(name, _in_process(name, seconds)) for name in order]
@@ -194,12 +246,8 @@ def _main() -> None:
     parser.add_argument("name")
     parser.add_argument("--seconds", type=float, required=True)
     arguments = parser.parse_args()
-    measured = (
-        measure_brax(arguments.seconds, _BRAX_DEVICES[arguments.name])
-        if arguments.name in _BRAX_DEVICES
-        else measure_arm(arguments.name, arguments.seconds)
-    )
-    print(json.dumps(measured))
+    measure = _OTHERS.get(arguments.name, functools.partial(measure_arm, arguments.name))
+    print(json.dumps(measure(arguments.seconds)))
 
 
 if __name__ == "__main__":

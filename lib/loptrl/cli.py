@@ -167,7 +167,8 @@ class Bench:
     seconds: float = 60.0
     """About how long each measurement takes."""
     arm: Texts = ()
-    """STUDY/ARM to measure, or brax, or brax:all; repeat for several. Ratios are to the first."""
+    """STUDY/ARM to measure, or brax, brax:all, evolution, evolution:all (one device, and all);
+    repeat for several. Ratios are to the first."""
 
     def __call__(self) -> None:
         from loptrl import bench

@@ -27,9 +27,13 @@ class GradientEvidence(StudyEvidence):
     def metric(self, arm: str, name: str) -> Curve:
         """A metric of the arm's runs: env steps of all agents [num_rows], [num_seeds, num_rows].
 
-        One more name: "noise", the deviation of an agent's meta-gradient from the mean one, in
-        multiples of the norm of that mean.
+        Two more names: "noise", the deviation of an agent's meta-gradient from the mean one, in
+        multiples of the norm of that mean; and "whole_angle", between the meta-gradient and the
+        whole one, in degrees.
         """
+        if name == "whole_angle":
+            steps, cosines = self.whole(arm).curve(arm, "whole_cosine")
+            return steps, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
         if name == "noise":
             steps, variance = self.whole(arm).curve(arm, "meta_grad_variance")
             return steps, np.sqrt(variance) / self.whole(arm).curve(arm, "meta_grad_norm")[1]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from loptrl import plots, stats, style
 from loptrl.meta.config import EDGES
@@ -22,6 +23,7 @@ _NOTHING = "Not drawn: no run of these arms is stored."
 
 _COLOURS = {"data": style.COLOURS["optim4rl"], "physics": style.GREY}
 _DASHES = {"still": (0, (2.4, 1.0)), "changing": "-"}
+_FACES = {"still": "white", "changing": None}
 _WORDS = {
     ("data", "still"): "rollouts as data, nothing changes",
     ("data", "changing"): "rollouts as data, under change",
@@ -49,7 +51,10 @@ def updates_figure(evidence: GradientEvidence, size: str) -> Figure:
 
 def whole_figure(evidence: GradientEvidence) -> Figure:
     """How the meta-gradient whose inputs are held fixed compares with the whole one."""
-    panels = {"whole_cosine": "cosine with the whole one", "whole_norm_ratio": "ratio of the norms"}
+    panels = {
+        "whole_angle": "angle to the whole one, degrees",
+        "whole_norm_ratio": "ratio of the norms",
+    }
     return _against_updates(evidence, "small", ("data",), panels, logarithmic=())
 
 
@@ -85,16 +90,28 @@ def _against_updates(
                 color, dashes = _COLOURS[line[0]], _DASHES[line[1]]
                 axes.vlines(x, y[1], y[2], color=color, lw=3, alpha=0.5)
                 (handle,) = axes.plot(
-                    x, y[0], "o", ls=dashes, lw=1.4, color=color, ms=6, label=_WORDS[line]
+                    x,
+                    y[0],
+                    "o",
+                    ls=dashes,
+                    lw=1.4,
+                    color=color,
+                    ms=6,
+                    mfc=_FACES[line[1]] or color,
+                    label=_WORDS[line],
                 )
                 handles[line] = handle
             if metric in logarithmic:
                 axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+                axes.yaxis.set_minor_locator(NullLocator())
+                axes.yaxis.set_major_formatter(lambda y, _: style.format_number(y))
             else:
                 number_axis(axes.yaxis)
             axes.set_title(title)
         for axes in grid[-1]:
             axes.set_xticks(np.log2(INNER_UPDATES[size]), [str(k) for k in INNER_UPDATES[size]])
+            axes.set_xlim(-0.4, np.log2(INNER_UPDATES[size][-1]) + 0.4)
             axes.set_xlabel("inner updates")
         legend(figure, list(handles.values()))
     return signed(figure, evidence, there)

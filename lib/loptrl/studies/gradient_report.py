@@ -169,7 +169,7 @@ def headline(both: Both) -> str:
     if parts:
         answer = (
             "**The mean cosine between the meta-gradients of agents that differ in their seeds is, "
-            f"on the changing Ant, {' and '.join(parts)}.**"
+            f"on the changing Ant, {' and '.join(parts)}: 1 would be agreement, 0 is none.**"
         )
     else:
         answer = "**No run of this study is stored: nothing can be said yet.**"
@@ -205,8 +205,8 @@ def on_whole(both: Both) -> str:
         arm = arm_name("small", "data", "changing", k)
         if both.gradients.per_seed(arm, "whole_cosine").size:
             parts.append(
-                f"with {k} inner update{'s' if k > 1 else ''} cosine "
-                f"{_cell(both, arm, 'whole_cosine')}, ratio of the norms "
+                f"with {k} inner update{'s' if k > 1 else ''} "
+                f"{_cell(both, arm, 'whole_angle')} degrees apart, ratio of the norms "
                 f"{_cell(both, arm, 'whole_norm_ratio')}"
             )
     return f"Under change: {'; '.join(parts)}." if parts else "No run compares the two."
