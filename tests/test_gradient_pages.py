@@ -287,7 +287,9 @@ def test_agreement_is_compared_over_what_arms_share(both):
         if arm.startswith("full.")
     )
     _, noise = gradients.metric("full.data.still.4", "noise")
-    assert np.allclose(noise, 4.0 / 2.0)
+    assert np.allclose(noise, 16.0 / (2.0**2 + 16.0 * 7 / 8))
+    _, angle = gradients.metric("small.data.still.4", "whole_angle")
+    assert np.allclose(angle, np.degrees(np.arccos(0.99)))
 
 
 def test_the_pages_when_all_is_there(both, costs):
@@ -311,7 +313,7 @@ def test_the_pages_when_nothing_is_there(place, empty):
     figures, texts = gradient_cells(both)
     assert all(not figure.axes for figure in figures)
     assert all(texts), "an empty text shows as an object's name"
-    assert texts[0].startswith("**No run of this study is stored") and "Missing runs" in texts[-1]
+    assert texts[0].startswith("**No arm of this study is stored") and "Missing runs" in texts[-1]
     costs = cost_report.load(store=empty, compute="never")
     figures, texts = cells(COSTS, {"evidence": costs, "report": cost_report})
     assert "nothing can be said yet" in texts[0] and all(texts)

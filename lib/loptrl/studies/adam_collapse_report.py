@@ -20,6 +20,7 @@ __all__ = [
     "CHANGE",
     "EQUAL_BETAS",
     "LEVEL",
+    "SAID",
     "Evidence",
     "claims",
     "headline",
@@ -39,7 +40,7 @@ CHANGE = {"stationary": "stationary Ant", "adam": "changing Ant"}
 EQUAL_BETAS = ("equal_99", "equal_997")
 CLIPPING = ("adam", "no_ratio_clip", "no_gradient_clip", "no_clip")
 
-_SAID = {
+SAID = {
     "C1": "The report: on a changing Ant, default Adam dips, recovers, and never collapses.",
     "C2": "The report: it does worse there than on the stationary Ant.",
     "C3": "The report: PPO's clipping acts as a brake that prevents the collapse.",
@@ -158,7 +159,7 @@ def on_change(evidence: Evidence) -> str:
     if passed:
         lines[0] += f" On the stationary Ant {passed}."
     lines.append(_early_dips(evidence))
-    return paragraphs([*lines, *shared.decided(claims(evidence), _SAID, "C1", "C2")])
+    return paragraphs([*lines, *shared.decided(claims(evidence), SAID, "C1", "C2")])
 
 
 def on_betas(evidence: Evidence) -> str:
@@ -177,7 +178,7 @@ def on_betas(evidence: Evidence) -> str:
                 f"Largest update norm within {format_steps(WINDOW)} env steps of a change of "
                 f"friction, mean over {changes.size} changes: {'; '.join(norms)}."
             )
-    return paragraphs([*lines, *shared.decided(claims(evidence), _SAID, "C4")])
+    return paragraphs([*lines, *shared.decided(claims(evidence), SAID, "C4")])
 
 
 def on_clipping(evidence: Evidence) -> str:
@@ -195,7 +196,7 @@ def on_clipping(evidence: Evidence) -> str:
     if diverged:
         lines.append(f"Runs that diverged to NaN: {listed(diverged)}.")
     return paragraphs(
-        [*lines, *shared.decided(claims(evidence), _SAID, "C3"), _without_both(evidence)]
+        [*lines, *shared.decided(claims(evidence), SAID, "C3"), _without_both(evidence)]
     )
 
 

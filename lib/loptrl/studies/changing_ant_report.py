@@ -89,15 +89,23 @@ def decided(claims: Mapping[str, Verdict], said: Mapping[str, str], *wanted: str
         said: claim -> a sentence.
         wanted: claims.
     """
-    lines = []
-    for claim in wanted:
-        mine = {name: v for name, v in claims.items() if v.claim == claim}
-        ours = " ".join(
-            f"Here{'' if len(mine) == 1 else f', {_inside(name)}'}: **{v.status}**. {v.reason}"
-            for name, v in mine.items()
-        )
-        lines.append(f"**{claim}.** {said[claim]} {ours}")
-    return lines
+    return [f"**{c}.** {said[c]} {statuses_of(claims, c, reasons=True)}" for c in wanted]
+
+
+def statuses_of(claims: Mapping[str, Verdict], claim: str, *, reasons: bool = False) -> str:
+    """The verdict or verdicts of one claim, with or without the reasons.
+
+    Args:
+        claims: verdicts by name, such as "C2" or "C4 (betas 0.99)".
+        claim: such as "C4".
+        reasons: whether to say why.
+    """
+    mine = {name: v for name, v in claims.items() if v.claim == claim}
+    return " ".join(
+        f"Here{'' if len(mine) == 1 else f', {_inside(name)}'}: **{v.status}**."
+        + (f" {v.reason}" if reasons else "")
+        for name, v in mine.items()
+    )
 
 
 def finals(
@@ -235,7 +243,8 @@ def lacking(evidence: JointEvidence) -> str:
         names = [_label(evidence, arm) for arm in absent]
         parts.append(
             f"No run of these: {'; '.join(names)}. Where this page was made, the weights were not "
-            "at hand (`loptrl weights list` says where they are)."
+            "at hand (`loptrl weights list` says where published ones are, `loptrl meta optim4rl "
+            "--help` how our own are made)."
         )
     if evidence.runs.runs:
         parts.append(f"The untrained policy's return is {evidence.random_return:,.1f}.")

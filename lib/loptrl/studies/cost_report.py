@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "memory_figure",
     "memory_ratio",
+    "on_causes",
     "on_gpu_time",
     "on_memory",
     "on_time",
@@ -112,27 +113,42 @@ def _value(
     return float(of(values)) if np.isfinite(values).any() else float("nan")
 
 
-def memory_ratio(evidence: StudyEvidence) -> float | None:
-    """Memory at the official size, the official way over this project's default; None: unknown."""
-    ratio = gib(evidence, arm_name("official", *OFFICIAL)) / gib(
-        evidence, arm_name("updates", *OFFICIAL)
-    )
+def memory_ratio(evidence: StudyEvidence, more: str, less: str) -> float | None:
+    """Memory at the official size, one way (a name in `WAYS`) over another; None: unknown."""
+    ratio = gib(evidence, arm_name(more, *OFFICIAL)) / gib(evidence, arm_name(less, *OFFICIAL))
     return float(ratio) if np.isfinite(ratio) else None
 
 
 def headline(evidence: StudyEvidence) -> str:
     """The answer in one bold sentence."""
-    ratio = memory_ratio(evidence)
+    ratio = memory_ratio(evidence, "official", "updates")
     if ratio is None:
         return "**The measurements that decide this are not stored: nothing can be said yet.**"
-    parts = [
-        f"{WAYS[way]} {gib(evidence, arm_name(way, *OFFICIAL)):.2f} GiB"
-        for way in ("official", "updates")
-    ]
-    return (
-        "**At the official Ant's size, 2048 environments and 4 inner updates, one meta-iteration "
-        f"takes {'; '.join(parts)}: {ratio:.0f} times less.**"
+    most, least = (
+        f"{gib(evidence, arm_name(way, *OFFICIAL)):.2f} GiB" for way in ("official", "updates")
     )
+    return (
+        "**At the official Ant's size, 2048 environments and 4 inner updates, the meta-gradient of "
+        f"one agent needs {most} of memory when it flows through the physics and nothing is "
+        f"rematerialised, and {least} when rollouts are data and updates are rematerialised: "
+        f"{ratio:.0f} times less.**"
+    )
+
+
+def on_causes(evidence: StudyEvidence) -> str:
+    """What the path through the physics and rematerialisation have in the memory, each alone."""
+    pairs = {
+        "The path through the physics takes {:.1f} times the memory where nothing is "
+        "rematerialised": ("official", "nothing"),
+        "{:.1f} times where updates are": ("physics", "updates"),
+        "rematerialised updates save a factor of {:.1f} with rollouts as data": (
+            "nothing",
+            "updates",
+        ),
+    }
+    ratios = {words: memory_ratio(evidence, *ways) for words, ways in pairs.items()}
+    parts = [words.format(ratio) for words, ratio in ratios.items() if ratio is not None]
+    return f"At that size: {'; '.join(parts)}." if parts else "No sizes can be compared yet."
 
 
 def memory_figure(evidence: StudyEvidence) -> Figure:
@@ -238,7 +254,7 @@ def on_gpu_time() -> str:
     rate, devices, steps = (known[n] for n in ("env_steps_per_second", "devices", "env_steps"))
     hours = steps / rate / 3600 * devices
     return (
-        f"The source's authors log {rate:,.0f} env steps per second for the official Ant "
+        f"The report's authors log {rate:,.0f} env steps per second for the official Ant "
         f"meta-training on {devices} devices: {hours:.1f} device hours for its "
         f"{style.format_steps(steps)} env steps, and {hours * known['search_settings']:.0f} for "
         f"the published search over {known['search_settings']} settings. That is arithmetic from "

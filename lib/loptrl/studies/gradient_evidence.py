@@ -27,16 +27,18 @@ class GradientEvidence(StudyEvidence):
     def metric(self, arm: str, name: str) -> Curve:
         """A metric of the arm's runs: env steps of all agents [num_rows], [num_seeds, num_rows].
 
-        Two more names: "noise", the deviation of an agent's meta-gradient from the mean one, in
-        multiples of the norm of that mean; and "whole_angle", between the meta-gradient and the
-        whole one, in degrees.
+        Two more names: "noise", the variance between agents over the mean squared norm of an
+        agent's meta-gradient, 0 where all are alike and about 1 where they are unrelated; and
+        "whole_angle", between the meta-gradient and the whole one, in degrees.
         """
         if name == "whole_angle":
             steps, cosines = self.whole(arm).curve(arm, "whole_cosine")
             return steps, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))
         if name == "noise":
             steps, variance = self.whole(arm).curve(arm, "meta_grad_variance")
-            return steps, np.sqrt(variance) / self.whole(arm).curve(arm, "meta_grad_norm")[1]
+            mean = self.whole(arm).curve(arm, "meta_grad_norm")[1]
+            agents = self.whole(arm).of(arm)[0].spec.config["agents"]
+            return steps, variance / (mean**2 + variance * (agents - 1) / agents)
         return self.whole(arm).curve(arm, name)
 
     def per_seed(self, arm: str, name: str) -> np.ndarray:

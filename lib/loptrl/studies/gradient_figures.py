@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
 
 from loptrl import plots, stats, style
 from loptrl.meta.config import EDGES
@@ -34,7 +33,7 @@ _WORDS = {
 PANELS = {
     "meta_agreement": "cosine between agents",
     "meta_sign_agreement": "share of equal signs",
-    "noise": "deviation / norm of the mean",
+    "noise": "variance / squared norm",
     "meta_grad_norm_single": "norm, one agent",
 }
 
@@ -46,7 +45,7 @@ def updates_figure(evidence: GradientEvidence, size: str) -> Figure:
         evidence: the runs.
         size: "full" or "small".
     """
-    return _against_updates(evidence, size, PATHS[size], PANELS, logarithmic=("noise",))
+    return _against_updates(evidence, size, PATHS[size], PANELS)
 
 
 def whole_figure(evidence: GradientEvidence) -> Figure:
@@ -55,7 +54,7 @@ def whole_figure(evidence: GradientEvidence) -> Figure:
         "whole_angle": "angle to the whole one, degrees",
         "whole_norm_ratio": "ratio of the norms",
     }
-    return _against_updates(evidence, "small", ("data",), panels, logarithmic=())
+    return _against_updates(evidence, "small", ("data",), panels)
 
 
 def _against_updates(
@@ -63,7 +62,6 @@ def _against_updates(
     size: str,
     paths: Sequence[str],
     panels: dict[str, str],
-    logarithmic: Sequence[str],
 ) -> Figure:
     lines = [(path, world) for path in paths for world in WORLDS]
     arms = {
@@ -101,13 +99,7 @@ def _against_updates(
                     label=_WORDS[line],
                 )
                 handles[line] = handle
-            if metric in logarithmic:
-                axes.set_yscale("log")
-                axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-                axes.yaxis.set_minor_locator(NullLocator())
-                axes.yaxis.set_major_formatter(lambda y, _: style.format_number(y))
-            else:
-                number_axis(axes.yaxis)
+            number_axis(axes.yaxis)
             axes.set_title(title)
         for axes in grid[-1]:
             axes.set_xticks(np.log2(INNER_UPDATES[size]), [str(k) for k in INNER_UPDATES[size]])

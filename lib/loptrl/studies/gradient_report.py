@@ -20,7 +20,7 @@ from loptrl.studies import (
 )
 from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.changing_ant_evidence import JointEvidence
-from loptrl.studies.evidence import Compute
+from loptrl.studies.evidence import Compute, StudyEvidence
 from loptrl.studies.gradient_evidence import GradientEvidence
 from loptrl.studies.gradient_statistics import INNER_UPDATES, PATHS, WORLDS, arm_name
 from loptrl.studies.words import estimate, interval, paragraphs
@@ -28,6 +28,7 @@ from loptrl.verdicts import Verdict
 
 __all__ = [
     "ENDS",
+    "SAID",
     "Both",
     "claims",
     "headline",
@@ -43,7 +44,7 @@ ENDS = ("small_data", "small_physics", "adam")
 
 OFFICIAL_UPDATES = 4
 
-_SAID = {
+SAID = {
     "C15": "The report: meta-gradients under change are extremely noisy.",
     "C16": "The report: pipeline training brings the agents' gradients closer to IID.",
     "H1": (
@@ -65,12 +66,17 @@ class Both:
     Attributes:
         gradients: the runs of study 8.
         ends: the evaluations, with default Adam's beside them.
-        memory_ratio: through the physics over not, from study 7; None where it is not known.
+        costs: the measurements of study 7.
     """
 
     gradients: GradientEvidence
     ends: JointEvidence
-    memory_ratio: float | None
+    costs: StudyEvidence
+
+    @property
+    def memory_ratio(self) -> float | None:
+        """Of two meta-trainings that differ in nothing but the path through the physics."""
+        return cost_report.memory_ratio(self.costs, "physics", "updates")
 
     @property
     def incomplete(self) -> bool:
@@ -105,7 +111,7 @@ def load(
         physics_path.STUDY, borrowed, budget, 0, seeds, compute, **options
     )
     costs = cost_report.load(budget, "never", store=options.get("store"))
-    return Both(gradients, ends, cost_report.memory_ratio(costs))
+    return Both(gradients, ends, costs)
 
 
 @functools.lru_cache(maxsize=4)
@@ -161,18 +167,20 @@ def headline(both: Both) -> str:
     parts = []
     for size, path, words in (
         ("full", "data", "with rollouts as data"),
-        ("small", "physics", "through the physics, at a size where that fits,"),
+        ("small", "data", "with rollouts as data and few environments"),
+        ("small", "physics", "through the physics, with as few"),
     ):
-        values = _agreement(both, size, path, "changing")
-        if values.size:
-            parts.append(f"{words} {interval(values, stats.mean).value:.2f}")
+        changing, still = (_agreement(both, size, path, w) for w in ("changing", "still"))
+        if changing.size and still.size:
+            values = [f"{interval(v, stats.mean).value:.2f}" for v in (changing, still)]
+            parts.append(f"{words} {values[0]} ({values[1]} where nothing changes)")
     if parts:
         answer = (
-            "**The mean cosine between the meta-gradients of agents that differ in their seeds is, "
-            f"on the changing Ant, {' and '.join(parts)}: 1 would be agreement, 0 is none.**"
+            "**How far the meta-gradients of agents agree, as their mean cosine under change: "
+            f"{'; '.join(parts)}. One would be agreement, 0 is none.**"
         )
     else:
-        answer = "**No run of this study is stored: nothing can be said yet.**"
+        answer = "**No arm of this study is stored in both worlds: nothing can be said yet.**"
     decided = shared.statuses(claims(both), _SHORT, incomplete=both.incomplete)
     return f"{answer}\n\n{decided}"
 
@@ -190,7 +198,7 @@ def on_agreement(both: Both) -> str:
                 rows.append((environments, words, k, *cells))
     columns = ["environments", "rollouts", "inner updates", "nothing changes", "under change"]
     table = status_page.as_markdown(pd.DataFrame(rows, columns=columns))
-    return paragraphs([table, *shared.decided(claims(both), _SAID, "C15")])
+    return paragraphs([table, *shared.decided(claims(both), SAID, "C15")])
 
 
 def _cell(both: Both, arm: str, metric: str) -> str:
@@ -223,15 +231,13 @@ def on_ages(both: Both) -> str:
                 f"with agents of one age {estimate(alike, stats.mean)}"
             )
     distances = f"Distance to IID, in decades: {'; '.join(parts)}." if parts else ""
-    return paragraphs([distances, *shared.decided(claims(both), _SAID, "C16")])
+    return paragraphs([distances, *shared.decided(claims(both), SAID, "C16")])
 
 
 def on_ends(both: Both) -> str:
     """What the two small meta-trainings end with, the verdict of H1, and what is missing."""
-    ratio = both.memory_ratio
-    memory = "" if ratio is None else f"Memory through the physics: {ratio:.1f} times that without."
-    decided = shared.decided(claims(both), _SAID, "H1")
-    return paragraphs([memory, shared.finals(both.ends, ENDS), *decided, _overview(both)])
+    decided = shared.decided(claims(both), SAID, "H1")
+    return paragraphs([shared.finals(both.ends, ENDS), *decided, _overview(both)])
 
 
 def _overview(both: Both) -> str:

@@ -21,6 +21,7 @@ __all__ = [
     "ARMS",
     "GRAPH_3",
     "GRAPH_4",
+    "SAID",
     "SIZES",
     "claims",
     "headline",
@@ -37,7 +38,7 @@ GRAPH_4 = ("drift", "drift_l2")
 SIZES = ("no_pipeline", "reduced")
 ARMS = ("adam", *STUDY.arms)
 
-_SAID = {
+SAID = {
     "C5": "The report: Optim4RL meta-trained under change performs poorly and collapses.",
     "C6": "The report: with L2 it recovers now and then, and still does not escape the collapse.",
     "C14": (
@@ -162,5 +163,5 @@ def overview(evidence: JointEvidence) -> str:
 
 def _section(evidence: JointEvidence, arms: tuple[str, ...], claim: str) -> str:
     return paragraphs(
-        [shared.finals(evidence, arms), *shared.decided(claims(evidence), _SAID, claim)]
+        [shared.finals(evidence, arms), *shared.decided(claims(evidence), SAID, claim)]
     )

@@ -24,6 +24,7 @@ __all__ = [
     "CURRICULUM",
     "GRAPH_5",
     "INSIDE",
+    "SAID",
     "claims",
     "headline",
     "load",
@@ -41,7 +42,7 @@ CONTROLS = ("stationary", *STILL.values())
 CHANGING = ("adam", *(name for name in STUDY.arms if name not in CONTROLS), "drift")
 ARMS = (*CHANGING, *CONTROLS)
 
-_SAID = {
+SAID = {
     "C7": (
         "The report: an optimizer meta-trained on the stationary Ant is good at first on the "
         "changing one, and collapses later."
@@ -139,7 +140,7 @@ def _early(evidence: JointEvidence, arm: str) -> str:
 def on_transfer(evidence: JointEvidence) -> str:
     """What graph 5 shows, and the verdicts of C7."""
     lines = [_at_a_quarter(evidence, GRAPH_5), shared.finals(evidence, GRAPH_5)]
-    return paragraphs([*lines, *shared.decided(claims(evidence), _SAID, "C7")])
+    return paragraphs([*lines, *shared.decided(claims(evidence), SAID, "C7")])
 
 
 def on_authors(evidence: JointEvidence) -> str:
@@ -151,7 +152,7 @@ def on_authors(evidence: JointEvidence) -> str:
 def on_curriculum(evidence: JointEvidence) -> str:
     """How the curriculum compares with direct meta-training and with transfer; C8."""
     return paragraphs(
-        [shared.finals(evidence, CURRICULUM), *shared.decided(claims(evidence), _SAID, "C8")]
+        [shared.finals(evidence, CURRICULUM), *shared.decided(claims(evidence), SAID, "C8")]
     )
 
 

@@ -10,9 +10,10 @@ Reading of the rows where they leave a choice, dated 2026-11-24, before any of t
     to IID is the mean over time of the Wasserstein distance, in decades, between what a
     meta-iteration sees and what all of them see together; seeds are paired, for both pools are made
     of the same agents;
-  - H1: agreement under change, at the same size, seeds paired as in C16 unless one is missing; the
-    end is the final return (IQM over seeds) on the changing Ant of two optimizers that differ in
-    nothing but the path.
+  - H1: the memory is that of two computations that differ in nothing but the path, both with their
+    updates rematerialised, at the official size (2026-11-25); agreement under change, at the same
+    size, seeds paired as in C16 unless one is missing; the end is the final return (IQM over seeds)
+    on the changing Ant of two optimizers that differ in nothing but the path.
 An arm with fewer than three seeds decides nothing.
 """
 
@@ -128,9 +129,13 @@ def h1(
         f"memory {times}; through the physics minus not: agreement {agreement}, final return {end}"
     )
     if sign(agreement) >= 0:
-        return Verdict("H1", "contradicted", f"The agreement is not lower ({numbers}).", estimates)
+        return Verdict(
+            "H1", "contradicted", f"The agreement is not shown to be lower ({numbers}).", estimates
+        )
     if sign(end) >= 0:
-        return Verdict("H1", "contradicted", f"The end is not worse ({numbers}).", estimates)
+        return Verdict(
+            "H1", "contradicted", f"The end is not shown to be worse ({numbers}).", estimates
+        )
     if memory_ratio is None or memory_ratio < MANY_TIMES:
         reason = f"More noise and a worse end, but less than {MANY_TIMES:.0f} times the memory is"
         return Verdict("H1", "undecided", f"{reason} shown ({numbers}).", estimates)

@@ -77,7 +77,7 @@ def c5(
         return few
     numbers = f"final minus Adam's {difference}, collapse rate {own}, Adam's {other}"
     if sign(difference) >= 0:
-        reason = f"The final return does not lie below Adam's ({numbers})."
+        reason = f"The final return is not shown to lie below Adam's ({numbers})."
         return Verdict("C5", "contradicted", reason, estimates)
     if own.low > other.high:
         reason = f"It ends lower and collapses more often ({numbers})."
@@ -267,7 +267,7 @@ def c14(
         return few
     numbers = f"full size minus reduced {difference}; full size {own}, Adam {level}"
     if sign(difference) <= 0:
-        reason = f"Full size does not end above the reduced one ({numbers})."
+        reason = f"Full size is not shown to end above the reduced one ({numbers})."
         return Verdict("C14", "contradicted", reason, estimates)
     if level.value > 0 and own.value > HALF * level.value:
         reason = f"Full size ends above the reduced one and above half of Adam's ({numbers})."

@@ -1,0 +1,60 @@
+"""The page of answers: every page of evidence, every claim, and the verdicts of the pages."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from loptrl.paths import repo_root
+from loptrl.studies import answers, changing_ant_report, optim4rl_l2_report
+
+TEXT = (repo_root() / "notebooks" / "answers.md").read_text(encoding="utf-8")
+
+
+def test_every_page_of_evidence_has_its_place():
+    toc = (repo_root() / "_toc.yml").read_text(encoding="utf-8")
+    evidence = toc[toc.index("caption: Evidence") : toc.index("caption: Methods")]
+    chapters = re.findall(r"executed/(\w+)", evidence)
+    # The first chapter is arithmetic, without a claim of the report.
+    assert chapters[1:] == list(answers.PAGES)
+    assert re.findall(r"^## \{doc\}`(\w+)`", TEXT, re.M) == chapters[1:]
+    assert re.findall(r'answers\.answer\("(\w+)"\)', TEXT) == chapters[1:]
+
+
+@pytest.mark.parametrize("page", answers.PAGES)
+def test_a_page_s_answer_is_its_headline_and_its_verdicts(page):
+    report = answers.PAGES[page]
+    evidence = report.load(compute="never")
+    words = answers.answer(page)
+    assert words.startswith("**") and words.partition("\n\n")[0] in report.headline(evidence)
+    claims = report.claims(evidence) if hasattr(report, "claims") else {}
+    listed = re.findall(r"^- \*\*(\w+)\.\*\* (.*)$", words, re.M)
+    assert [claim for claim, _ in listed] == list(dict.fromkeys(v.claim for v in claims.values()))
+    for claim, line in listed:
+        statuses = [v.status for v in claims.values() if v.claim == claim]
+        assert re.findall(r"\*\*(\w+)\*\*\.", line) == statuses
+        assert line.startswith(report.SAID[claim])
+
+
+def test_the_counts_are_those_of_the_lines():
+    lines = " ".join(answers.answer(page) for page in answers.PAGES)
+    found = re.findall(r"\*\*(supported|contradicted|undecided)\*\*", lines)
+    first = answers.count()
+    assert f"Of {len(found)} verdicts" in first
+    for status in ("supported", "contradicted", "undecided"):
+        assert f"{found.count(status)} {status}" in first
+
+
+def test_nothing_stored_leaves_every_claim_undecided(store):
+    assert "0 supported, 0 contradicted" in answers.count(store)
+    words = answers.answer("02_optim4rl_l2", store)
+    assert words.count("**undecided**") == len(optim4rl_l2_report.SAID)
+
+
+def test_a_claim_with_two_verdicts_says_which_is_which():
+    claims = optim4rl_l2_report.claims(optim4rl_l2_report.load(compute="never"))
+    two = {"C5 (one)": claims["C5"], "C5 (other)": claims["C5"]}
+    words = changing_ant_report.statuses_of(two, "C5")
+    assert words.startswith("Here, one: **") and " Here, other: **" in words
+    assert claims["C5"].reason not in words
