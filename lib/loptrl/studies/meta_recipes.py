@@ -90,7 +90,8 @@ def _open(**settings: Any) -> EvolutionConfig:
     # game takes 3.2e11 env steps. A training of 25 PPO iterations with networks of 2x16 took 3.9 s
     # of a core on Breakout, so 32 members and the search mean take about 65 s a generation. There
     # tuned Adam goes from 0.5 to 5.75 on Breakout and from 0.4 to 0.83 on Asterix (means over 8
-    # seeds): with less there would be little to tell members apart by.
+    # seeds): with less there would be little to tell members apart by. 100 generations of one game
+    # and 50 of two take under two hours.
     agent = {**MINATAR, "hidden": [16, 16]}
     return EvolutionConfig(**{"population": 32, "env_steps": 200_000, "agent": agent, **settings})
 
@@ -123,12 +124,12 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     },
     "open": {
         "breakout": Recipe(
-            "Breakout for 2e5 env steps, by evolution", _open(tasks=["breakout"], generations=150)
+            "Breakout for 2e5 env steps, by evolution", _open(tasks=["breakout"], generations=100)
         ),
         "breakout_asterix": Recipe(
             "Breakout and Asterix for 2e5 env steps each, by evolution",
             # Tuned Adam's returns at this horizon, see above.
-            _open(tasks=["breakout", "asterix"], normalisers=[5.75, 0.83], generations=100),
+            _open(tasks=["breakout", "asterix"], normalisers=[5.75, 0.83], generations=50),
         ),
     },
     "velo": {
