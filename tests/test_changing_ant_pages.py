@@ -21,7 +21,7 @@ def test_the_prose_says_what_the_studies_do():
     full_size, reduced = recipes["drift"], recipes["reduced"]
     assert (full_size.inner_updates, reduced.inner_updates) == (4, 2)
     assert full_size.ppo("ant").batch_size == 2 * reduced.ppo("ant").batch_size
-    assert "goes through 2 iterations instead of 4, each on half the batch" in direct
+    assert "goes through 2 PPO iterations instead of 4, each on half the batch" in direct
     assert recipes["no_pipeline"].reset_interval is None and "none starts anew" in direct
     (phase,) = full_size.phases
     assert f"the friction changes every {phase.drift['friction']['period']:,} env steps" in direct
