@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 TOC := _build/_toc.yml
 HTML := _build/html
-STUDIES := adam_collapse optim4rl_l2 transfer meta_cost gradient_statistics physics_path
+STUDIES := adam_collapse optim4rl_l2 transfer meta_cost gradient_statistics
 
 .PHONY: help book test lint results lock clean
 

@@ -9,7 +9,13 @@ import pytest
 from loptrl.paths import repo_root
 from loptrl.studies import answers, changing_ant_report, optim4rl_l2_report
 
-TEXT = (repo_root() / "notebooks" / "answers.md").read_text(encoding="utf-8")
+NOTEBOOKS = repo_root() / "notebooks"
+TEXT = (NOTEBOOKS / "answers.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def found():
+    return answers.load()
 
 
 def test_every_page_of_evidence_has_its_place():
@@ -18,15 +24,17 @@ def test_every_page_of_evidence_has_its_place():
     chapters = re.findall(r"executed/(\w+)", evidence)
     # The first chapter is arithmetic, without a claim of the report.
     assert chapters[1:] == list(answers.PAGES)
-    assert re.findall(r"^## \{doc\}`(\w+)`", TEXT, re.M) == chapters[1:]
-    assert re.findall(r'answers\.answer\("(\w+)"\)', TEXT) == chapters[1:]
+    assert re.findall(r'answers\.answer\(evidence, "(\w+)"\)', TEXT) == chapters[1:]
+    assert re.findall(r"^Graphs and numbers: \{doc\}`(\w+)`", TEXT, re.M) == chapters[1:]
+    pages = [(NOTEBOOKS / f"{page}.md").read_text(encoding="utf-8") for page in chapters[1:]]
+    titles = [re.search(r"^# (.*)$", page, re.M).group(1) for page in pages]
+    assert re.findall(r"^## (.*)$", TEXT, re.M) == [*titles, "Not yet"]
 
 
 @pytest.mark.parametrize("page", answers.PAGES)
-def test_a_page_s_answer_is_its_headline_and_its_verdicts(page):
-    report = answers.PAGES[page]
-    evidence = report.load(compute="never")
-    words = answers.answer(page)
+def test_a_page_s_answer_is_its_headline_and_its_verdicts(found, page):
+    report, evidence = answers.PAGES[page], found[page]
+    words = answers.answer(found, page)
     assert words.startswith("**") and words.partition("\n\n")[0] in report.headline(evidence)
     claims = report.claims(evidence) if hasattr(report, "claims") else {}
     listed = re.findall(r"^- \*\*(\w+)\.\*\* (.*)$", words, re.M)
@@ -37,23 +45,24 @@ def test_a_page_s_answer_is_its_headline_and_its_verdicts(page):
         assert line.startswith(report.SAID[claim])
 
 
-def test_the_counts_are_those_of_the_lines():
-    lines = " ".join(answers.answer(page) for page in answers.PAGES)
-    found = re.findall(r"\*\*(supported|contradicted|undecided)\*\*", lines)
-    first = answers.count()
-    assert f"Of {len(found)} verdicts" in first
+def test_the_counts_are_those_of_the_lines(found):
+    lines = " ".join(answers.answer(found, page) for page in answers.PAGES)
+    listed = re.findall(r"\*\*(supported|contradicted|undecided)\*\*", lines)
+    first = answers.count(found)
+    assert f"Of {len(listed)} verdicts" in first
     for status in ("supported", "contradicted", "undecided"):
-        assert f"{found.count(status)} {status}" in first
+        assert f"{listed.count(status)} {status}" in first
 
 
 def test_nothing_stored_leaves_every_claim_undecided(store):
-    assert "0 supported, 0 contradicted" in answers.count(store)
-    words = answers.answer("02_optim4rl_l2", store)
+    nothing = answers.load(store)
+    assert "0 supported, 0 contradicted" in answers.count(nothing)
+    words = answers.answer(nothing, "02_optim4rl_l2")
     assert words.count("**undecided**") == len(optim4rl_l2_report.SAID)
 
 
-def test_a_claim_with_two_verdicts_says_which_is_which():
-    claims = optim4rl_l2_report.claims(optim4rl_l2_report.load(compute="never"))
+def test_a_claim_with_two_verdicts_says_which_is_which(found):
+    claims = optim4rl_l2_report.claims(found["02_optim4rl_l2"])
     two = {"C5 (one)": claims["C5"], "C5 (other)": claims["C5"]}
     words = changing_ant_report.statuses_of(two, "C5")
     assert words.startswith("Here, one: **") and " Here, other: **" in words

@@ -278,13 +278,21 @@ def test_the_verdicts(both):
     }
 
 
-def test_agreement_is_compared_over_what_arms_share(both):
+def test_agreement_is_compared_over_what_arms_share(both, tmp_path):
+    """Also before the short arms are stored: a verdict must not hang on what has come already."""
     gradients = both.gradients
-    assert gradients.shared_length("full.data.still.4") == min(
-        gradient_statistics.STUDY.config(arm).num_slices
-        * gradient_statistics.STUDY.config(arm).env_steps_per_slice
-        for arm in gradient_statistics.STUDY.arms
-        if arm.startswith("full.")
+    planned = {a: gradients.planned_length(a) for a in gradients.all_arms if a.startswith("full.")}
+    assert gradients.shared_length("full.data.still.4") == planned["full.data.still.1"]
+    assert planned["full.data.still.1"] < planned["full.data.still.4"]
+    few = Store(tmp_path / "results", tmp_path / "scratch")
+    for run in gradients.whole("full.data.still.4").runs:
+        keep(few, run.spec, run.frame)
+    whole = gradients.per_seed("full.data.still.4", "meta_agreement", shared=False)
+    assert (whole != gradients.per_seed("full.data.still.4", "meta_agreement")).all()
+    alone = gradient_report.load(store=few, compute="never").gradients
+    np.testing.assert_array_equal(
+        alone.per_seed("full.data.still.4", "meta_agreement"),
+        gradients.per_seed("full.data.still.4", "meta_agreement"),
     )
     _, noise = gradients.metric("full.data.still.4", "noise")
     assert np.allclose(noise, 16.0 / (2.0**2 + 16.0 * 7 / 8))

@@ -47,6 +47,9 @@ EVOLUTION = "evolution"
 EVOLUTION_ALL = "evolution:all"
 """The same with one host device per core."""
 
+_SHORT_TRAINING = 32_768
+"""Env steps of a member's training in such a measurement: four PPO iterations."""
+
 
 def measure_arm(name: str, seconds: float) -> dict[str, float]:
     """Env steps per second of an arm's agent, evaluations left out, after compilation.
@@ -188,9 +191,6 @@ def measure_evolution(seconds: float, host_devices: int | None = None) -> dict[s
     state, _ = program.advance(program.init())
     return _measured(_rate(lambda s: program.advance(s)[0], state, program, seconds), count)
 
-
-_SHORT_TRAINING = 32_768
-"""Env steps, four PPO iterations."""
 
 _OTHERS: Mapping[str, Callable[[float], dict[str, float]]] = {
     BRAX: functools.partial(measure_brax, host_devices=1),

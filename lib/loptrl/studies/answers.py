@@ -19,7 +19,7 @@ from loptrl.studies.changing_ant_report import statuses_of
 from loptrl.studies.words import paragraphs
 from loptrl.verdicts import Verdict
 
-__all__ = ["PAGES", "answer", "count"]
+__all__ = ["PAGES", "answer", "count", "load"]
 
 PAGES: Mapping[str, Any] = MappingProxyType(
     {
@@ -33,20 +33,28 @@ PAGES: Mapping[str, Any] = MappingProxyType(
 """Page of evidence -> what says its words."""
 
 
-def answer(page: str, store: Store | None = None) -> str:
-    """A page's answer in one bold sentence, and a line for each of its claims with the verdict.
+def load(store: Store | None = None) -> Mapping[str, Any]:
+    """The evidence of every page in `PAGES`; nothing is trained.
 
     Args:
-        page: a name in `PAGES`.
-        store: default the committed results; nothing is trained.
+        store: default the committed results.
 
     Raises:
         DamagedRun: a stored run is damaged.
     """
+    return {page: report.load(compute="never", store=store) for page, report in PAGES.items()}
+
+
+def answer(evidence: Mapping[str, Any], page: str) -> str:
+    """A page's answer in one bold sentence, and a line for each of its claims with its verdicts.
+
+    Args:
+        evidence: from `load`.
+        page: a name in `PAGES`.
+    """
     report = PAGES[page]
-    evidence = _evidence(page, store)
-    sentence = report.headline(evidence).partition("\n\n")[0]
-    verdicts = _claims(page, evidence)
+    sentence = report.headline(evidence[page]).partition("\n\n")[0]
+    verdicts = _claims(evidence, page)
     lines = [
         f"- **{claim}.** {report.SAID[claim]} {statuses_of(verdicts, claim)}"
         for claim in dict.fromkeys(verdict.claim for verdict in verdicts.values())
@@ -54,25 +62,22 @@ def answer(page: str, store: Store | None = None) -> str:
     return paragraphs([sentence, "\n".join(lines)])
 
 
-def count(store: Store | None = None) -> str:
-    """How many claims of all pages are supported, contradicted and undecided.
+def count(evidence: Mapping[str, Any]) -> str:
+    """How many verdicts of all pages are supported, contradicted and undecided.
 
-    Raises:
-        DamagedRun: a stored run is damaged.
+    Args:
+        evidence: from `load`.
     """
-    verdicts = [v for page in PAGES for v in _claims(page, _evidence(page, store)).values()]
+    verdicts = [v for page in PAGES for v in _claims(evidence, page).values()]
     found = Counter(verdict.status for verdict in verdicts)
     numbers = ", ".join(f"{found[s]} {s}" for s in ("supported", "contradicted", "undecided"))
     return (
-        f"**Of {len(verdicts)} verdicts on the report's claims and one of ours, {numbers}.** Where "
-        "a claim can be put to the test in two ways it has a verdict for each."
+        f"**Of {len(verdicts)} verdicts so far, {numbers}.** They judge claims of the report under "
+        "test, one of the literature (C4) and one of ours (H1); where a claim can be put to the "
+        "test in two ways it has a verdict for each."
     )
 
 
-def _evidence(page: str, store: Store | None) -> Any:
-    return PAGES[page].load(compute="never", store=store)
-
-
-def _claims(page: str, evidence: Any) -> Mapping[str, Verdict]:
+def _claims(evidence: Mapping[str, Any], page: str) -> Mapping[str, Verdict]:
     report = PAGES[page]
-    return report.claims(evidence) if hasattr(report, "claims") else {}
+    return report.claims(evidence[page]) if hasattr(report, "claims") else {}

@@ -138,7 +138,7 @@ def headline(evidence: StudyEvidence) -> str:
 def on_causes(evidence: StudyEvidence) -> str:
     """What the path through the physics and rematerialisation have in the memory, each alone."""
     pairs = {
-        "The path through the physics takes {:.1f} times the memory where nothing is "
+        "the path through the physics takes {:.1f} times the memory where nothing is "
         "rematerialised": ("official", "nothing"),
         "{:.1f} times where updates are": ("physics", "updates"),
         "rematerialised updates save a factor of {:.1f} with rollouts as data": (

@@ -41,29 +41,29 @@ class GradientEvidence(StudyEvidence):
             return steps, variance / (mean**2 + variance * (agents - 1) / agents)
         return self.whole(arm).curve(arm, name)
 
-    def per_seed(self, arm: str, name: str) -> np.ndarray:
+    def per_seed(self, arm: str, name: str, *, shared: bool = True) -> np.ndarray:
         """Mean of a metric over the meta-iterations that arms of one size share, [num_seeds].
 
-        Those are the ones up to the length of the shortest such arm. Where a meta-gradient was not
+        Those are the ones that begin within the planned length of the shortest such arm, stored or
+        not. Where a meta-gradient was not
         finite, neither is the metric, and the meta-iteration is left out; a seed without any other
-        is left out, too. An arm without whole runs gives none.
+        is left out, too. An arm without whole runs gives none. With `shared` off the mean is over
+        all meta-iterations.
         """
         if not self.whole(arm).runs:
             return np.empty(0)
         steps, values = self.metric(arm, name)
-        shared = values[:, steps <= self.shared_length(arm)]
-        finite = [row[np.isfinite(row)] for row in shared]
+        if shared:
+            values = values[:, steps - steps[0] < self.shared_length(arm)]
+        finite = [row[np.isfinite(row)] for row in values]
         return np.array([row.mean() for row in finite if row.size])
 
     def shared_length(self, arm: str) -> int:
         """Env steps of all agents up to which arms of this one's size are compared."""
         size = arm.partition(".")[0]
-        ends = [
-            self.metric(other, "meta_loss")[0][-1]
-            for other in self.all_arms
-            if other.startswith(f"{size}.") and self.whole(other).runs
-        ]
-        return int(min(ends))
+        return min(
+            self.planned_length(other) for other in self.all_arms if other.startswith(f"{size}.")
+        )
 
     def histograms(self, arm: str) -> tuple[np.ndarray, np.ndarray]:
         """Env steps of one agent [num_rows]; shares [num_seeds, num_rows, num_bins].
