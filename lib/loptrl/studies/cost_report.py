@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from loptrl import status_page, style
 from loptrl.plots.axes import legend
@@ -148,7 +149,7 @@ def on_causes(evidence: StudyEvidence) -> str:
     }
     ratios = {words: memory_ratio(evidence, *ways) for words, ways in pairs.items()}
     parts = [words.format(ratio) for words, ratio in ratios.items() if ratio is not None]
-    return f"At that size: {'; '.join(parts)}." if parts else "No sizes can be compared yet."
+    return f"At the official size {'; '.join(parts)}." if parts else "No sizes can be compared yet."
 
 
 def memory_figure(evidence: StudyEvidence) -> Figure:
@@ -183,17 +184,21 @@ def _figure(
         for axes, (xlabel, (sizes, name)) in zip(grid, panels.items(), strict=True):
             for way, words in WAYS.items():
                 arms = {size: name(way, size) for size in sizes}
+                if sum(arm in evidence.all_arms for arm in arms.values()) < 2:
+                    continue  # A point is no line; the table holds it.
                 found = {size: value(evidence, arm) for size, arm in arms.items()}
                 found = {size: y for size, y in found.items() if np.isfinite(y)}
                 if not found:
                     continue
+                color = style.GREY if way in ("official", "physics") else _RED
                 drawn += [arms[size] for size in found if arms[size] not in drawn]
                 (handle,) = axes.plot(
                     list(found),
                     list(found.values()),
                     marker="o",
                     ms=5,
-                    color=style.GREY if way in ("official", "physics") else _RED,
+                    color=color,
+                    mfc="white" if way == "iterations" else color,
                     ls=_DASHES[way],
                     label=words,
                 )
@@ -209,6 +214,9 @@ def _figure(
 def _doubling(axes: Axes, sizes: Sequence[int], xlabel: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: style.format_number(y)))
     axes.set_xticks(list(sizes), [str(size) for size in sizes])
     axes.set_xlabel(xlabel)
 

@@ -54,7 +54,8 @@ class GradientEvidence(StudyEvidence):
             return np.empty(0)
         steps, values = self.metric(arm, name)
         if shared:
-            values = values[:, steps - steps[0] < self.shared_length(arm)]
+            one = int(self.whole(arm).of(arm)[0].frame["env_steps"].iloc[0])
+            values = values[:, steps - one < self.shared_length(arm)]
         finite = [row[np.isfinite(row)] for row in values]
         return np.array([row.mean() for row in finite if row.size])
 
