@@ -161,7 +161,7 @@ METRICS: dict[str, Metric] = {
     "grad_norm": Metric("gradient norm", "log"),
     "meta_loss": Metric("meta-loss"),
     "meta_grad_norm": Metric("meta-gradient norm", "log"),
-    "meta_grad_norm_single": Metric("meta-gradient norm, one agent", "log"),
+    "meta_grad_norm_single": Metric("meta-gradient, one agent", "log"),
     "meta_agreement": Metric("agreement of meta-gradients"),
     "fitness_mean": Metric("fitness, mean"),
     "fitness_best": Metric("fitness, best"),
