@@ -86,7 +86,7 @@ def test_published_settings():
 
 def test_arms_whose_weights_nobody_knows_are_left_out_or_refused():
     arms = {spec.arm for spec in open_multitask.STUDY.specs()}
-    assert len(arms) == 20 and not any("velo" in arm for arm in arms)
+    assert len(arms) == 24 and not any("velo" in arm or "open_own" in arm for arm in arms)
     with pytest.raises(WeightsError, match="velo/released"):
         open_multitask.STUDY.specs(arms=["breakout.velo"])
 
@@ -104,16 +104,19 @@ def test_arms_whose_weights_are_not_here_are_not_trained(store, monkeypatch):
     trained = {
         open_multitask.COMPARISON.arm_name(game, one)
         for game in GAMES
-        for one in ("adam", "rmsprop")
+        for one in ("adam", "rmsprop", "optim4rl_own")
     }
-    assert calls == [{"breakout.adam", "breakout.rmsprop"}, trained]
-    assert found.without_weights() == ["open", "open_multi", "optim4rl", "velo"]
+    assert calls == [{arm for arm in trained if arm.startswith("breakout")}, trained]
+    absent = ["open", "open_multi", "optim4rl", "velo", "open_own", "open_own_two"]
+    assert found.without_weights() == absent
 
 
 def test_nothing_stored_is_said_and_not_drawn(store):
     found = of_games(store)
     assert "No run is stored" in comparison_report.headline(found)
-    assert "140 of 140 planned runs are missing" in comparison_report.missing(found)
+    words = comparison_report.missing(found)
+    assert "160 of 160 planned runs are missing, among them all of Adam (tuned), RMSProp" in words
+    assert "No run of OPEN (this game's)" in words and "OPEN (ours, two games): where" in words
     for figure in FIGURES:
         assert [text.get_text()[:10] for text in figure(found).texts] == ["Not drawn:"]
     verdicts = comparison_report.verdicts_of(found)
@@ -160,7 +163,8 @@ def test_the_words_and_tables(games):
     )
     assert f"OPEN (multi-task) {number}" in answer
     table = comparison_report.finals_table(found)
-    assert "n = 3" in table and table.splitlines()[-1].startswith("| VeLO | - |")
+    assert "n = 3" in table and table.splitlines()[-1].startswith("| Optim4RL (from Ant) | 4")
+    assert "VeLO" not in table and "No run of VeLO" in comparison_report.missing(found)
     assert "| Breakout | 50.1 |" in comparison_report.published_table(found)
 
 

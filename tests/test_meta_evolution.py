@@ -301,10 +301,12 @@ def test_a_configuration_goes_through_json():
 
 
 def test_recipes_and_their_tasks():
-    for name in ("breakout", "breakout_asterix"):
+    for name in ("evolved_breakout", "evolved_breakout_asterix"):
         config = meta_recipes.recipe("open", name).config
-        assert isinstance(config, EvolutionConfig) and "_".join(config.tasks) == name
+        assert isinstance(config, EvolutionConfig) and "_".join(["evolved", *config.tasks]) == name
         assert config.env_steps_per_slice == 32 * len(config.tasks) * 204_800
+    for rule, recipes in meta_recipes.RECIPES.items():
+        assert not {f"{rule}/{name}" for name in recipes} & set(weights.REGISTRY), "not to be taken"
     assert meta_recipes.normalisers(["breakout", "asterix"]) == [50.0822, 15.0353]
     assert meta_recipes.normalisers(["probe_reach"]) == [1.0]
     with pytest.raises(LoptrlError, match="no return of Adam on probe_reach is known"):
@@ -356,11 +358,17 @@ def test_the_command_ends_with_weights_that_load_and_build(data, capsys):
     [
         ([], "name the worlds with --tasks, or take a --recipe"),
         (["--tasks", "probe_choice"], "give the weights a name with --name"),
-        (["--recipe", "breakout", "--sigma", "0.1"], "the weights need a --name, got 'breakout'"),
-        (["--recipe", "drift"], "unknown recipe 'drift' for open: expected one of breakout"),
+        (["--recipe", "evolved_breakout", "--sigma", "1"], "the weights need a --name, got 'evol"),
+        (
+            ["--recipe", "drift"],
+            "unknown recipe 'drift' for open: expected one of evol",
+        ),
         (["--tasks", "probe_choice", "--agent", "hidden"], "--agent expects NAME=VALUE"),
         (["--tasks", "breakout", "--normalisers", "five"], "--normalisers expects numbers"),
-        (["--recipe", "breakout", "--normalisers", "5,1"], "one number for each of 1 tasks"),
+        (
+            ["--recipe", "evolved_breakout", "--normalisers", "5,1"],
+            "one number for each of 1",
+        ),
         (["--tasks", "ant,breakout"], "whose agents are alike"),
         (["--tasks", "breakout", "--name", "multi"], "open/multi are published weights"),
         (["--tasks", "pong", "--name", "x", "--generations", "1"], "unknown world 'pong'"),

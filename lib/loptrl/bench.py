@@ -174,7 +174,7 @@ def _device_put_replicated(tree: Any, to: list[Any]) -> Any:
 
 
 def measure_evolution(seconds: float, host_devices: int | None = None) -> dict[str, float]:
-    """The same for generations of the recipe `open/breakout`, whose trainings are made shorter.
+    """The same for generations of the recipe `open/evolved_breakout`, with shorter trainings.
 
     Args:
         seconds: about how long to measure; at least two generations are timed.
@@ -185,9 +185,9 @@ def measure_evolution(seconds: float, host_devices: int | None = None) -> dict[s
     from loptrl.studies import meta_recipes, meta_runs
     from loptrl.studies.meta_training import make_evolution_program
 
-    config = meta_recipes.recipe("open", "breakout").config
+    config = meta_recipes.recipe("open", "evolved_breakout").config
     config = dataclasses.replace(config, env_steps=_SHORT_TRAINING)
-    program = make_evolution_program(meta_runs.meta_spec("breakout", config))
+    program = make_evolution_program(meta_runs.meta_spec("evolved_breakout", config))
     state, _ = program.advance(program.init())
     return _measured(_rate(lambda s: program.advance(s)[0], state, program, seconds), count)
 

@@ -87,6 +87,7 @@ VARIANTS: dict[str, tuple[Any, float, str]] = {
     "transferred": ((0, (5, 1.6)), -0.40, "trained without drift"),
     "curriculum": ((0, (4, 1.2, 1, 1.2)), 0.25, "curriculum"),
     "reduced": ((0, (1.2, 1.2)), -0.70, "reduced sizes"),
+    "evolved": ((0, (4, 1.2, 1, 1.2)), 0.30, "evolved here"),
     "published": ((0, (2.4, 1.0)), -0.25, "the authors' weights"),
     "untrained": ((0, (1.2, 1.2)), 0.35, "untrained"),
 }

@@ -16,12 +16,16 @@ _OPTIMIZERS = {
     "open_multi": "OPEN (from MinAtar)",
     "optim4rl": "Optim4RL (from Ant)",
     "velo": "VeLO",
+    "optim4rl_own": "Optim4RL (ours, from Ant)",
+    "open_own_two": "OPEN (ours, two games)",
 }
 _LEARNED = {
     "open": ("open", "open/ant"),
     "open_multi": ("open", "open/multi"),
     "optim4rl": ("optim4rl", "optim4rl/ant"),
     "velo": ("velo", "velo/released"),
+    "optim4rl_own": ("optim4rl", "optim4rl/stationary"),
+    "open_own_two": ("open", "open/evolved_breakout_asterix"),
 }
 
 # As the source report ran it: networks of width 256.
@@ -41,6 +45,7 @@ COMPARISON = Comparison.of(
     tasks=_BODIES,
     optimizers=_OPTIMIZERS,
     settings=_settings,
+    looks={"optim4rl_own": "optim4rl:transferred", "open_own_two": "open_multi:evolved"},
     env_steps={"humanoid": {"laptop": 10_000_000}},
     budgets={
         "smoke": Budget(

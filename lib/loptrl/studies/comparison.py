@@ -18,12 +18,14 @@ class Comparison:
     Attributes:
         study: the study.
         tasks: worlds, with their names in words.
-        optimizers: keys of their looks, in words.
+        optimizers: names in words.
+        looks: optimizer -> its look.
     """
 
     study: Study
     tasks: Mapping[str, str]
     optimizers: Mapping[str, str]
+    looks: Mapping[str, str]
 
     @staticmethod
     def arm_name(task: str, optimizer: str) -> str:
@@ -41,6 +43,7 @@ class Comparison:
         tasks: Mapping[str, str],
         optimizers: Mapping[str, str],
         settings: Callable[[str, str], Mapping[str, Any]],
+        looks: Mapping[str, str],
         budgets: Mapping[str, Budget],
         seeds: Mapping[str, Mapping[str, int]] | None = None,
         env_steps: Mapping[str, Mapping[str, int]] | None = None,
@@ -50,15 +53,17 @@ class Comparison:
         Args:
             name, title, version, base, budgets: of the study.
             tasks, optimizers: as above.
+            looks: of optimizers whose names are not those of looks.
             settings: task and optimizer to what differs from the base.
             seeds: optimizer -> seeds at a budget, where they are not the budget's own.
             env_steps: task -> length at a budget, where it is not the budget's own.
         """
+        looks = {optimizer: looks.get(optimizer, optimizer) for optimizer in optimizers}
         arms = [
             Arm(
                 cls.arm_name(task, optimizer),
                 f"{words}: {label}",
-                optimizer,
+                looks[optimizer],
                 {"world": task, **settings(task, optimizer)},
                 (seeds or {}).get(optimizer, {}),
                 (env_steps or {}).get(task, {}),
@@ -67,4 +72,4 @@ class Comparison:
             for task, words in tasks.items()
         ]
         study = Study(name, title, version, base, {arm.name: arm for arm in arms}, budgets)
-        return cls(study, tasks, optimizers)
+        return cls(study, tasks, optimizers, looks)

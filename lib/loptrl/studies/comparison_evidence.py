@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -69,11 +69,17 @@ def load(
         progress=progress,
     )
     return ComparisonEvidence(
-        study, budget, settings, seeds or None, asked, runs, Comparison(study, tasks, optimizers)
+        study,
+        budget,
+        settings,
+        seeds or None,
+        asked,
+        runs,
+        dataclasses.replace(comparison, tasks=tasks),
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ComparisonEvidence(StudyEvidence):
     """Runs of several optimizers on several tasks; `comparison` holds those that were asked for."""
 
@@ -86,7 +92,7 @@ class ComparisonEvidence(StudyEvidence):
 
     @property
     def optimizers(self) -> Mapping[str, str]:
-        """Keys of their looks, in words."""
+        """Names in words."""
         return self.comparison.optimizers
 
     def arms(self, task: str) -> dict[str, str]:

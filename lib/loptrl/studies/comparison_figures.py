@@ -39,7 +39,7 @@ def curves_figure(evidence: ComparisonEvidence) -> Figure:
         for optimizer in evidence.arms(task):
             curve = evidence.source_curve(task, optimizer)
             if curve is not None:
-                color = style.look(optimizer).color
+                color = style.look(evidence.comparison.looks[optimizer]).color
                 axes.plot(*curve, color=color, ls=":", lw=1.6, zorder=3, label="_source report")
         level = evidence.published_normaliser(task)
         if level is not None:
@@ -128,4 +128,5 @@ def _arms(evidence: ComparisonEvidence, *optimizers: str) -> list[str]:
 
 
 def _looks(evidence: ComparisonEvidence) -> dict[str, str]:
-    return {words: look for look, words in evidence.optimizers.items()}
+    looks = evidence.comparison.looks
+    return {words: looks[name] for name, words in evidence.optimizers.items()}

@@ -23,6 +23,8 @@ __all__ = [
     "verdicts_of",
 ]
 
+_NOT_LEARNED = ("adam", "rmsprop")
+_OTHER_OPENS = ("open", "open_own", "open_own_two")
 _C11 = ("adam", "open", "open_multi")
 _SAID = {
     "C9": "The report: OPEN beats all baselines on the discrete games.",
@@ -42,8 +44,8 @@ def verdicts_of(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
             return {"C11": Verdict("C11", "undecided", reason)}
         return {"C11": verdicts.c11(*own.values(), rng=_rng())}
     scores = evidence.complete()
-    learned = [name for name in ("optim4rl", "velo") if name in scores]
-    whole = {name: own for name, own in scores.items() if name != "open"}
+    whole = {name: own for name, own in scores.items() if name not in _OTHER_OPENS}
+    learned = [name for name in whole if name not in _NOT_LEARNED and name != "open_multi"]
     return {
         "C9": verdicts.c9(whole, "open_multi", rng=_rng()),
         "C10": verdicts.c10(whole, "open_multi", learned, rng=_rng()),
@@ -54,7 +56,7 @@ def verdicts_of(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
 def headline(evidence: ComparisonEvidence) -> str:
     """The answer in one bold sentence, and the verdicts in a list."""
     normal = evidence.normalised()
-    learned = [name for name in normal if name not in ("adam", "rmsprop")]
+    learned = [name for name in normal if name not in _NOT_LEARNED]
     if not evidence.runs.runs:
         answer = "**No run is stored: nothing can be said yet.**"
     elif learned:
@@ -89,9 +91,14 @@ def decided(evidence: ComparisonEvidence) -> str:
 
 
 def finals_table(evidence: ComparisonEvidence) -> str:
-    """Final training returns by task: IQM over seeds, 95 % interval, number of seeds."""
+    """Final training returns by task: IQM over seeds, 95 % interval, number of seeds.
+
+    Optimizers without any run are left out; `missing` names them.
+    """
     rows = []
     for optimizer, words in evidence.optimizers.items():
+        if optimizer not in evidence.scores:
+            continue
         row = [words]
         for task in evidence.tasks:
             values = evidence.scores.get(optimizer, {}).get(task)
@@ -118,17 +125,23 @@ def published_table(evidence: ComparisonEvidence) -> str:
 
 def missing(evidence: ComparisonEvidence) -> str:
     """Which runs are missing and why, or nothing when none is."""
-    parts = []
+    parts, without = [], evidence.without_weights()
     lacking = evidence.missing()
     if lacking:
         count = sum(lacking.values())
+        none = [
+            words
+            for name, words in evidence.optimizers.items()
+            if name not in (*evidence.scores, *without)
+        ]
+        among = f", among them all of {listed(none)}" if none else ""
         parts.append(
-            f"{count} of {len(evidence.asked)} planned {plural('run', count)} are missing. They "
-            f"are neither drawn nor guessed; `{evidence.command()}` computes those whose weights "
-            "are here."
+            f"{count} of {len(evidence.asked)} planned {plural('run', count)} are missing{among}. "
+            f"They are neither drawn nor guessed; `{evidence.command()}` computes those whose "
+            "weights are here."
         )
-    absent = [evidence.optimizers[name] for name in evidence.without_weights()]
-    if absent:
+    if without:
+        absent = [evidence.optimizers[name] for name in without]
         parts.append(
             f"No run of {listed(absent)}: where this page was made, the weights were not at hand "
             "(`loptrl weights list` says where they are)."

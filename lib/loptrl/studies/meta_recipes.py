@@ -123,10 +123,10 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
         **{name: _on_grid(*point) for name, point in GRID.items() if name != "stationary"},
     },
     "open": {
-        "breakout": Recipe(
+        "evolved_breakout": Recipe(
             "Breakout for 2e5 env steps, by evolution", _open(tasks=["breakout"], generations=100)
         ),
-        "breakout_asterix": Recipe(
+        "evolved_breakout_asterix": Recipe(
             "Breakout and Asterix for 2e5 env steps each, by evolution",
             # Tuned Adam's returns at this horizon, see above.
             _open(tasks=["breakout", "asterix"], normalisers=[5.75, 0.83], generations=50),

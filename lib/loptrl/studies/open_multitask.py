@@ -21,6 +21,17 @@ _OPTIMIZERS = {
     "open_multi": "OPEN (multi-task)",
     "optim4rl": "Optim4RL (from Ant)",
     "velo": "VeLO",
+    "optim4rl_own": "Optim4RL (ours, from Ant)",
+    "open_own": "OPEN (ours, Breakout)",
+    "open_own_two": "OPEN (ours, two games)",
+}
+_LEARNED = {
+    "open_multi": ("open", "open/multi"),
+    "optim4rl": ("optim4rl", "optim4rl/ant"),
+    "velo": ("velo", "velo/released"),
+    "optim4rl_own": ("optim4rl", "optim4rl/stationary"),
+    "open_own": ("open", "open/evolved_breakout"),
+    "open_own_two": ("open", "open/evolved_breakout_asterix"),
 }
 _TEN = {"laptop": 10, "paper": 16}
 
@@ -30,9 +41,7 @@ def _settings(game: str, optimizer: str) -> dict:
         return tuned(optimizer, game)
     if optimizer == "open":
         return learned("open", f"open/{game.replace('_', '')}")
-    if optimizer == "open_multi":
-        return learned("open", "open/multi")
-    return learned(optimizer, {"optim4rl": "optim4rl/ant", "velo": "velo/released"}[optimizer])
+    return learned(*_LEARNED[optimizer])
 
 
 COMPARISON = Comparison.of(
@@ -43,6 +52,11 @@ COMPARISON = Comparison.of(
     tasks=_GAMES,
     optimizers=_OPTIMIZERS,
     settings=_settings,
+    looks={
+        "optim4rl_own": "optim4rl:transferred",
+        "open_own": "open:evolved",
+        "open_own_two": "open_multi:evolved",
+    },
     seeds={"adam": _TEN, "open_multi": _TEN},
     budgets={
         "smoke": Budget(
