@@ -13,7 +13,11 @@ import pytest
 
 from loptrl.drive import load_or_run
 from loptrl.envs.drift import Drift
+from loptrl.envs.probes import PROBES
+from loptrl.envs.world import VectorWorld
 from loptrl.keys import root_key
+from loptrl.ppo.learner import DEVICES, Learner
+from loptrl.ppo.losses import Minibatch
 from loptrl.ppo.program import PPOProgram
 from loptrl.ppo.structure import HParams, Structure
 from loptrl.runs import RunSpec
@@ -198,6 +202,32 @@ def test_seeds_can_be_vmapped():
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
         for name, value in values.items():
             np.testing.assert_allclose(value, metrics[name][i], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("by_minibatch", [False, True])
+def test_what_advantages_are_standardised_over(by_minibatch):
+    """Over the minibatch a shift and a scale of its advantages are nothing, on two devices too."""
+    structure = Structure.of(config(standardize_minibatches=by_minibatch))
+    learner = Learner(structure, VectorWorld(PROBES["probe_reach"]()), devices=2)
+    params, rng = learner.params(root_key(0)), np.random.default_rng(0)
+    column = lambda: jnp.asarray(rng.normal(size=32), jnp.float32)  # noqa: E731
+    size = learner.world.world.observation_size
+    batch = Minibatch(
+        jnp.asarray(rng.normal(size=(32, size)), jnp.float32),
+        jnp.asarray(rng.normal(size=(32, 1)), jnp.float32),
+        *(column() for _ in range(3)),
+    )
+    hparams = HParams.of(config())
+
+    def loss(batch, devices):
+        shares = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+        alone = lambda share: learner.loss(params, share, hparams)[0]  # noqa: E731
+        return float(jnp.mean(jax.vmap(alone, axis_name=DEVICES)(shares)))
+
+    moved = batch._replace(advantage=5.0 * batch.advantage + 3.0)
+    same = loss(batch, 1) == pytest.approx(loss(moved, 1), rel=1e-4)
+    assert same == by_minibatch
+    assert loss(batch, 2) == pytest.approx(loss(batch, 1), rel=1e-5)
 
 
 def test_structure_and_numbers_share_the_configuration():

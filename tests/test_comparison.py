@@ -66,6 +66,7 @@ def test_every_arm_of_both_studies_is_a_configuration():
                 config = study.config(arm, budget)
                 rule = config.optimizer
                 assert config.value_clip == 0.2 and not config.bootstrap_truncation
+                assert config.standardize_minibatches
                 assert (rule.weights is None) == (rule.name in ("adam", "rmsprop"))
                 assert rule.weights is None or rule.sha256 == weights.digest(rule.weights)
 
@@ -82,6 +83,7 @@ def test_published_settings():
     assert (config.backend, config.hidden, config.entropy_coef) == ("positional", (256, 256), 0)
     rule = config.optimizer
     assert (rule.learning_rate, rule.b1, rule.b2, rule.anneal) == (8e-4, 0.0, 0.99, False)
+    assert rule.eps == 1e-8, "optax's, under the root: the transcription sets none"
 
 
 def test_arms_whose_weights_nobody_knows_are_left_out_or_refused():
@@ -119,7 +121,7 @@ def test_nothing_stored_is_said_and_not_drawn(store):
     assert "No run of OPEN (this game's)" in words and "OPEN (ours, two games): where" in words
     for figure in FIGURES:
         assert [text.get_text()[:10] for text in figure(found).texts] == ["Not drawn:"]
-    verdicts = comparison_report.verdicts_of(found)
+    verdicts = comparison_report.claims(found)
     assert {v.status for v in verdicts.values()} == {"undecided"}
 
 
@@ -143,7 +145,7 @@ def test_scores_are_normalised_by_adam_game_by_game(store):
 
 
 def test_the_verdicts_with_runs(games):
-    found = comparison_report.verdicts_of(of_games(games))
+    found = comparison_report.claims(of_games(games))
     assert [(name, v.status) for name, v in found.items()] == [
         ("C9", "supported"),
         ("C10", "supported"),
@@ -192,7 +194,7 @@ def test_bodies(store):
     found = of_bodies(store)
     assert "none of Adam (tuned on Ant)" in comparison_report.decided(found)
     fill(store, brax_ant, ["ant"], {"adam": 5000.0, "open": 5000.0, "open_multi": 1000.0})
-    verdict = comparison_report.verdicts_of(of_bodies(store))["C11"]
+    verdict = comparison_report.claims(of_bodies(store))["C11"]
     assert verdict.status == "supported"
     drawn = comparison_figures.curves_figure(of_bodies(store))
     assert [axes.get_title(loc="left") for axes in drawn.axes] == ["Ant"]

@@ -73,6 +73,7 @@ MISTAKES = [
     ({"world": 3}, "world must be a name, got 3"),
     ({"backend": ["spring"]}, "backend must be a name"),
     ({"normalize_rewards": "maybe"}, "normalize_rewards must be true or false, got 'maybe'"),
+    ({"standardize_minibatches": 1}, "standardize_minibatches must be true or false, got 1"),
     ({"bootstrap_truncation": 1}, "bootstrap_truncation must be true or false, got 1"),
     ({"colour": 3}, "unknown setting 'colour': PPOConfig has"),
     ({"optimizer": "adam"}, "OptimizerConfig expects names with values, got 'adam'"),

@@ -55,7 +55,10 @@ def rmsprop(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """RMSProp: theta <- theta - alpha (trace_{b1}[g / (sqrt(v) + eps)] + lambda theta)."""
+    """RMSProp: theta <- theta - alpha (trace_{b1}[g / sqrt(v + eps)] + lambda theta).
+
+    Epsilon stands under the root, as in `optax.rmsprop`; v starts at 0 and is not corrected for it.
+    """
     return optax.with_extra_args_support(
         optax.inject_hyperparams(_rmsprop)(learning_rate, b1, b2, eps, weight_decay)
     )

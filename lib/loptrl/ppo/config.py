@@ -151,6 +151,8 @@ class PPOConfig:
         entropy_coef: weight of the policy's entropy.
         normalize_observations: subtract the running mean, divide by the running deviation.
         normalize_rewards: divide rewards by the running deviation of the discounted return.
+        standardize_minibatches: standardise advantages over each minibatch, as the OPEN authors'
+            agent does; off, over the whole rollout.
         bootstrap_truncation: a time limit is followed by the value of the final observation; off,
             it counts as a termination (as in the OPEN authors' agent).
         hidden: widths of the hidden layers, of the actor and of the critic each.
@@ -177,6 +179,7 @@ class PPOConfig:
     entropy_coef: float = 0.0
     normalize_observations: bool = True
     normalize_rewards: bool = True
+    standardize_minibatches: bool = False
     bootstrap_truncation: bool = True
     hidden: tuple[int, ...] = (64, 64)
     activation: str = "tanh"
@@ -221,7 +224,12 @@ class PPOConfig:
         for name in ("world", "backend"):
             if not isinstance(getattr(self, name), str):
                 raise LoptrlError(f"{name} must be a name, got {getattr(self, name)!r}")
-        for name in ("normalize_observations", "normalize_rewards", "bootstrap_truncation"):
+        for name in (
+            "normalize_observations",
+            "normalize_rewards",
+            "standardize_minibatches",
+            "bootstrap_truncation",
+        ):
             check_flag(name, getattr(self, name))
         if self.activation not in ("tanh", "relu"):
             raise LoptrlError(f"activation must be 'tanh' or 'relu', got {self.activation!r}")
@@ -256,8 +264,11 @@ class PPOConfig:
         data = dataclasses.asdict(self)
         data["hidden"] = list(self.hidden)
         data["optimizer"] = self.optimizer.to_dict()
-        if self.value_clip is None:  # as in runs that were stored before there was one
+        # As in runs that were stored before there were such settings.
+        if self.value_clip is None:
             del data["value_clip"]
+        if not self.standardize_minibatches:
+            del data["standardize_minibatches"]
         return data
 
     @classmethod

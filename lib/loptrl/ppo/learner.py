@@ -184,7 +184,7 @@ class Learner:
         return_moments: normalize.Moments,
         hparams: HParams,
     ) -> Minibatch:
-        """This device's samples, `[samples, ...]`; advantages standardised over all devices."""
+        """This device's samples, `[samples, ...]`."""
         reward = rollout.reward
         if self.structure.normalize_rewards:
             scale = jax.lax.rsqrt(return_moments.variance + 1e-8)
@@ -199,13 +199,13 @@ class Learner:
         advantage = generalized_advantages(*time_first, hparams.discount, hparams.gae_lambda)
         advantage = jnp.moveaxis(advantage, 0, 1)
         target = advantage + rollout.value
-        mean = jax.lax.pmean(jnp.mean(advantage), DEVICES)
-        variance = jax.lax.pmean(jnp.mean((advantage - mean) ** 2), DEVICES)
+        if not self.structure.standardize_minibatches:
+            advantage = _standardized(advantage)
         batch = Minibatch(
             self._observe(state.observation_moments, rollout.observation),
             rollout.action,
             rollout.log_prob,
-            (advantage - mean) / (jnp.sqrt(variance) + 1e-8),
+            advantage,
             target,
             rollout.value if self.structure.clip_values else None,
         )
@@ -215,6 +215,8 @@ class Learner:
         self, params: dict[str, Any], batch: Minibatch, hparams: HParams
     ) -> tuple[jax.Array, Any]:
         """The PPO loss of a batch, and what `ppo_loss` gives beside it."""
+        if self.structure.standardize_minibatches:
+            batch = batch._replace(advantage=_standardized(batch.advantage))
         return ppo_loss(params, batch, self.actor, self.critic, self.policy, hparams)
 
     def update(
@@ -336,3 +338,10 @@ class Learner:
             out[f"dormant_fraction_{name}"] = dormant_fraction(layers, self.structure.activation)
             out[f"feature_rank_{name}"] = feature_rank(layers[-1])
         return out
+
+
+def _standardized(advantage: jax.Array) -> jax.Array:
+    """Mean 0 and variance 1 over this array of all devices."""
+    mean = jax.lax.pmean(jnp.mean(advantage), DEVICES)
+    variance = jax.lax.pmean(jnp.mean((advantage - mean) ** 2), DEVICES)
+    return (advantage - mean) / (jnp.sqrt(variance) + 1e-8)

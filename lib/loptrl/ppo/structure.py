@@ -53,6 +53,7 @@ class Structure:
     activation: str
     normalize_observations: bool
     normalize_rewards: bool
+    standardize_minibatches: bool
     bootstrap_truncation: bool
     clip_values: bool
     eval_envs: int

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from loptrl.runs import Store
 from loptrl.studies import (
     adam_collapse_report,
+    comparison_report,
     cost_report,
     gradient_report,
+    open_multitask,
     optim4rl_l2_report,
     transfer_report,
 )
 from loptrl.studies.changing_ant_report import statuses_of
+from loptrl.studies.comparison import Comparison
 from loptrl.studies.words import paragraphs
 from loptrl.verdicts import Verdict
 
 __all__ = ["PAGES", "answer", "count", "load"]
+
+
+def _of(comparison: Comparison) -> SimpleNamespace:
+    """The words of a comparison, for which several studies share one module."""
+    return SimpleNamespace(
+        load=functools.partial(comparison_report.load, comparison),
+        headline=comparison_report.headline,
+        claims=comparison_report.claims,
+        SAID=comparison_report.SAID,
+    )
+
 
 PAGES: Mapping[str, Any] = MappingProxyType(
     {
         "01_adam_collapse": adam_collapse_report,
         "02_optim4rl_l2": optim4rl_l2_report,
         "03_transfer": transfer_report,
+        "04_open_multitask": _of(open_multitask.COMPARISON),
         "07_meta_cost": cost_report,
         "08_gradient_statistics": gradient_report,
     }

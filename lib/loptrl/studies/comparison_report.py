@@ -14,19 +14,20 @@ from loptrl.studies.words import estimate, listed, paragraphs, plural
 from loptrl.verdicts import Verdict
 
 __all__ = [
+    "SAID",
+    "claims",
     "decided",
     "finals_table",
     "headline",
     "load",
     "missing",
     "published_table",
-    "verdicts_of",
 ]
 
 _NOT_LEARNED = ("adam", "rmsprop")
 _OTHER_OPENS = ("open", "open_own", "open_own_two")
 _C11 = ("adam", "open", "open_multi")
-_SAID = {
+SAID = {
     "C9": "The report: OPEN beats all baselines on the discrete games.",
     "C10": "The report: OPEN is the only learned optimizer above Adam on the average.",
     "C11": "The report: on Ant OPEN is at most level with Adam, and fails out of distribution.",
@@ -34,7 +35,7 @@ _SAID = {
 }
 
 
-def verdicts_of(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
+def claims(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
     """The verdicts that a study decides: C9, C10 and C12 on games, C11 on bodies."""
     if evidence.study is brax_ant.STUDY:
         own = {name: evidence.scores.get(name, {}).get("ant", np.empty(0)) for name in _C11}
@@ -70,7 +71,7 @@ def headline(evidence: ComparisonEvidence) -> str:
             "**No learned optimizer has runs on every task yet: nothing can be said on the "
             "average.**"
         )
-    found = verdicts_of(evidence)
+    found = claims(evidence)
     lines = [
         f"*{status.capitalize()}*: {', '.join(names)}."
         for status in ("supported", "contradicted", "undecided")
@@ -84,9 +85,8 @@ def headline(evidence: ComparisonEvidence) -> str:
 def decided(evidence: ComparisonEvidence) -> str:
     """Each claim, and its verdict with the numbers that decided."""
     return paragraphs(
-        f"**{claim}.** {_SAID[claim]} Here: **{verdict.status}**. "
-        f"{_named(verdict.reason, evidence)}"
-        for claim, verdict in verdicts_of(evidence).items()
+        f"**{claim}.** {SAID[claim]} Here: **{verdict.status}**. {_named(verdict.reason, evidence)}"
+        for claim, verdict in claims(evidence).items()
     )
 
 
