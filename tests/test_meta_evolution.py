@@ -305,6 +305,10 @@ def test_recipes_and_their_tasks():
         config = meta_recipes.recipe("open", name).config
         assert isinstance(config, EvolutionConfig) and "_".join(["evolved", *config.tasks]) == name
         assert config.env_steps_per_slice == 32 * len(config.tasks) * 204_800
+    early, whole = (
+        meta_recipes.recipe("open", f"evolved_breakout{part}").config for part in ("_early", "")
+    )
+    assert dataclasses.replace(early, generations=whole.generations) == whole
     for rule, recipes in meta_recipes.RECIPES.items():
         assert not {f"{rule}/{name}" for name in recipes} & set(weights.REGISTRY), "not to be taken"
     assert meta_recipes.normalisers(["breakout", "asterix"]) == [50.0822, 15.0353]

@@ -15,6 +15,7 @@ NAMES = (
     "meta_sensitivity",
     "gradient_statistics",
     "physics_path",
+    "open_evolved",
 )
 
 

@@ -126,6 +126,11 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
         "evolved_breakout": Recipe(
             "Breakout for 2e5 env steps, by evolution", _open(tasks=["breakout"], generations=100)
         ),
+        # The same search, stopped early: nothing in a generation depends on how many will follow.
+        "evolved_breakout_early": Recipe(
+            "Breakout for 2e5 env steps, by evolution, the first generations",
+            _open(tasks=["breakout"], generations=10),
+        ),
         "evolved_breakout_asterix": Recipe(
             "Breakout and Asterix for 2e5 env steps each, by evolution",
             # Tuned Adam's returns at this horizon, see above.

@@ -5,8 +5,8 @@ and `train.py`; tuned Adam: github.com/AlexGoldie/learn-rl-algorithms @ 5c52f68;
 transcription in github.com/arseniykan/meta-optim-eval @ bcc9b10.
 
 RMSProp's epsilon is the one of that transcription, 1e-8 under the root; with Adam's 1e-5 there, the
-step would shrink wherever a gradient is below 3e-3. One thing is ours: the baselines' gradients are
-clipped for the actor and the critic apart, as OPEN's are.
+step would shrink wherever a gradient is below 3e-3. The baselines' gradients are clipped for
+the actor and the critic apart, as OPEN's are and as that transcription does.
 """
 
 from __future__ import annotations

@@ -1,0 +1,52 @@
+"""Study 9: OPEN as it was evolved here, on the horizon and the networks of its evolution."""
+
+from __future__ import annotations
+
+from loptrl.studies import meta_recipes
+from loptrl.studies.base import Budget
+from loptrl.studies.comparison import Comparison
+from loptrl.studies.open_agent import learned, tuned
+
+__all__ = ["COMPARISON", "EVOLUTIONS", "STUDY"]
+
+EVOLUTIONS = {"one": "evolved_breakout", "two": "evolved_breakout_asterix"}
+"""Optimizer -> the recipe that it ends."""
+
+_RECIPE = meta_recipes.recipe("open", EVOLUTIONS["one"]).config
+_MEMBER = _RECIPE.ppo("breakout")
+_HORIZON = _MEMBER.num_slices * _MEMBER.env_steps_per_slice
+_WEIGHTS = {"early": "open/evolved_breakout_early"} | {
+    optimizer: f"open/{recipe}" for optimizer, recipe in EVOLUTIONS.items()
+}
+
+COMPARISON = Comparison.of(
+    "open_evolved",
+    "OPEN evolved here, at the horizon of its evolution",
+    1,
+    base=_RECIPE.agent,
+    tasks={"breakout": "Breakout", "asterix": "Asterix"},
+    optimizers={
+        "adam": "Adam (tuned)",
+        "early": "OPEN, early (Breakout)",
+        "one": "OPEN (Breakout)",
+        "two": "OPEN (both games)",
+    },
+    settings=lambda task, optimizer: (
+        learned("open", _WEIGHTS[optimizer]) if optimizer in _WEIGHTS else tuned(optimizer, task)
+    ),
+    looks={"early": "open:untrained", "one": "open:evolved", "two": "open_multi:evolved"},
+    budgets={
+        "smoke": Budget(
+            env_steps=2_048,
+            seeds=2,
+            settings={"num_envs": 8, "rollout_length": 16, "eval_every": 512, "eval_envs": 2},
+        ),
+        "laptop": Budget(
+            env_steps=_HORIZON, seeds=20, settings={"eval_every": 40_960, "eval_envs": 64}
+        ),
+        "paper": Budget(
+            env_steps=_HORIZON, seeds=64, settings={"eval_every": 40_960, "eval_envs": 64}
+        ),
+    },
+)
+STUDY = COMPARISON.study

@@ -1,0 +1,154 @@
+"""The page of OPEN evolved here: right with whatever searches and runs are stored."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import stored_runs
+from loptrl import book, weights
+from loptrl.optimizers import open as open_rule
+from loptrl.paths import repo_root
+from loptrl.runs import Store
+from loptrl.studies import meta_recipes, meta_runs, open_evolved, open_evolved_report
+from loptrl.studies.comparison_report import finals_table
+from loptrl.studies.words import estimate
+
+NOTEBOOK = repo_root() / "notebooks" / "09_open_evolved.md"
+LEVELS = {"adam": 5.0, "early": 1.0, "one": 9.0, "two": 5.5}
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Weights for every arm, and an empty store."""
+    monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path / "cache"))
+    for number, recipe in enumerate(meta_recipes.RECIPES["open"]):
+        arrays = meta_runs.named_arrays(open_rule.init_theta(jax.random.key(number)))
+        arrays = {name: np.asarray(value) for name, value in arrays.items()}
+        weights.save(meta_runs.weights_path(recipe, "open"), arrays, {"family": "open"})
+    return Store()
+
+
+def search(store, name, fitness):
+    config = meta_recipes.recipe("open", name).config
+    spec = meta_runs.meta_spec(name, config)
+    fitness = np.asarray(fitness, np.float64)
+    rows = {
+        "env_steps": np.arange(1, fitness.size + 1) * config.env_steps_per_slice,
+        "generation": np.arange(1, fitness.size + 1),
+        "fitness_mean": fitness,
+        "fitness_best": fitness + 1,
+        "fitness_worst": fitness - 1,
+        "fitness_center": fitness + 0.1,
+    }
+    length = int(rows["env_steps"][-1])
+    facts = stored_runs.FACTS | {"env_steps": length, "diverged_at": None}
+    store.write(spec, pd.DataFrame(rows), facts)
+
+
+def fill(store, levels=LEVELS):
+    for optimizer, level in levels.items():
+        for task in open_evolved.COMPARISON.tasks:
+            arm = open_evolved.COMPARISON.arm_name(task, optimizer)
+            for spec in open_evolved.STUDY.specs("laptop", [arm], 5):
+                stored_runs.keep(store, spec, level + 0.01 * spec.seed)
+
+
+def load(store):
+    return open_evolved_report.load(compute="never", store=store)
+
+
+def test_the_study_has_the_horizon_and_the_agent_of_the_search(store):
+    for optimizer, name in open_evolved.EVOLUTIONS.items():
+        recipe = meta_recipes.recipe("open", name).config
+        for task in recipe.tasks:
+            arm = open_evolved.COMPARISON.arm_name(task, optimizer)
+            config, member = open_evolved.STUDY.config(arm), recipe.ppo(task)
+            assert config.num_slices * config.env_steps_per_slice == config.env_steps == 204_800
+            assert member.num_slices * member.env_steps_per_slice == 204_800
+            assert (config.hidden, config.num_updates) == (member.hidden, member.num_updates)
+            assert config.optimizer.sha256 == weights.digest(f"open/{name}")
+
+
+def test_the_start_of_the_search_moves_nothing():
+    zeros = jax.tree.map(jnp.zeros_like, open_rule.init_theta(jax.random.key(0)))
+    params = {"actor": {"kernel": jnp.ones((3, 2))}, "critic": {"kernel": jnp.ones((3, 1))}}
+    rule = open_rule.build(zeros)
+    grads = jax.tree.map(jnp.ones_like, params)
+    updates, _ = rule.update(grads, rule.init(params), params, key=jax.random.key(1))
+    assert all(not np.any(u) for u in jax.tree.leaves(updates))
+
+
+def test_nothing_stored_is_said(store):
+    found = load(store)
+    assert "nothing can be said" in open_evolved_report.headline(found)
+    assert open_evolved_report.on_fitness(found) == "No search is stored."
+    assert open_evolved_report.on_start(found) == open_evolved_report.on_adam(found) == ""
+    for figure in (open_evolved_report.fitness_figure, open_evolved_report.finals_figure):
+        assert figure(found).texts[0].get_text().startswith("Not drawn")
+
+
+def test_the_words_follow_the_runs(store):
+    search(store, "evolved_breakout", np.linspace(1, 6, 100))
+    search(store, "evolved_breakout_asterix", np.full(50, 2.0) + np.tile([0.1, -0.1], 25))
+    fill(store)
+    found = load(store)
+    answer = open_evolved_report.headline(found)
+    final = found.evidence.scores["one"]["breakout"]
+    assert f"reaches {estimate(final)} on Breakout after 100 generations" in answer
+    assert "-10 [-10, -10] without any training" in answer and "in 204,800 env steps" in answer
+    assert len(re.findall(r"\d \[", answer)) == 4
+    rising, level = open_evolved_report.on_fitness(found).splitlines()
+    assert "from 1.23 in the first 10 generations to 5.77 in the last 10" in rising
+    assert "The mean fitness rises." in rising and "not apart." in level
+    start = open_evolved_report.on_start(found)
+    assert start.count("intervals apart") == 2 and "first generations" in start
+    lines = open_evolved_report.on_adam(found).splitlines()
+    assert len(lines) == 4 and sum("Above Adam." in line for line in lines) >= 2
+    assert "OPEN, early (Breakout)" in finals_table(found.evidence)
+    for figure in (open_evolved_report.fitness_figure, open_evolved_report.finals_figure):
+        drawn = figure(found)
+        assert isinstance(drawn, Figure) and drawn.axes
+    assert len(open_evolved_report.fitness_figure(found).axes) == 2
+
+
+def test_a_worse_end_is_said_too(store):
+    fill(store, LEVELS | {"one": 0.5, "early": 9.0})
+    search(store, "evolved_breakout", np.linspace(6, 1, 100))
+    found = load(store)
+    assert "It falls." in open_evolved_report.on_fitness(found)
+    assert "below them" in open_evolved_report.on_start(found)
+    assert "Below Adam." in open_evolved_report.on_adam(found)
+
+
+def test_the_prose_says_what_the_searches_are():
+    text = " ".join(NOTEBOOK.read_text(encoding="utf-8").split())
+    for name in open_evolved.EVOLUTIONS.values():
+        config = meta_recipes.recipe("open", name).config
+        assert f"{config.population} members a generation" in text and config.zero_start
+        assert config.agent["hidden"] == [16, 16] and "two layers of 16 units" in text
+    assert "trainings of 204,800 env steps" in text
+    said = re.findall(r"--recipe (\w+)", text)
+    assert said == ["evolved_breakout", "evolved_breakout_early", "evolved_breakout_asterix"]
+    assert set(said) == set(meta_recipes.RECIPES["open"])
+
+
+@pytest.mark.slow
+def test_the_notebook_makes_a_page(store, tmp_path, library_path):
+    """At smoke size: short trainings for real, and no search."""
+    import nbformat
+
+    shutil.copytree(repo_root() / "data" / "reference", tmp_path / "data" / "reference")
+    given = {"budget": "smoke", "env_steps": "512", "seeds": "2"}
+    page = book.execute(NOTEBOOK, given, to="tiny", output_dir=tmp_path / "pages")
+    node = nbformat.read(page, as_version=4)
+    shown = [o for c in node.cells for o in c.get("outputs", []) if "image/png" in o["data"]]
+    assert len(shown) == 2 and "No search is stored." in page.read_text(encoding="utf-8")
