@@ -104,6 +104,14 @@ MISTAKES = {
     "an impossible page": (["execute", NOTEBOOK, "--to", "a/b"], "The page's name must be letters"),
     "a bench of no time": (["bench", "--seconds", "0"], r"seconds must be above 0, got 0"),
     "a bench of nobody": (["bench", "--arm", "x"], "expected an arm as STUDY/ARM, .*, got 'x'"),
+    "a bench of theirs, nowhere": (
+        ["bench", "--arm", "official:open"],
+        "official:open needs a checkout of that code; name it with --official DIR",
+    ),
+    "a bench of theirs, elsewhere": (
+        ["bench", "--purejaxrl", "lib"],
+        r"expected purejaxrl/ppo.py in lib, found none; --purejaxrl takes a checkout",
+    ),
     "a bench of an unknown arm": (["bench", "--arm", "brax_ant/x"], "unknown arm 'x' of brax_ant"),
     "weights and nothing": (["weights"], "Expected one of {list, fetch, import, show, untrained}"),
     "an unknown weights command": (["weights", "train"], "Unrecognized options: train"),

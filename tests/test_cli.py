@@ -100,7 +100,10 @@ def write(store, spec, diverged):
         (["status", "--help"], ["STUDY", "--budget"]),
         (["show", "--help"], ["KEY"]),
         (["execute", "--help"], ["NOTEBOOK", "-p", "--to"]),
-        (["bench", "--help"], ["--seconds", "--arm"]),
+        (
+            ["bench", "--help"],
+            ["--seconds", "--arm", "--official", "--purejaxrl", "--their-python"],
+        ),
         (["meta", "--help"], ["optim4rl", "linear_optim", "l2lgd2", "open", "velo"]),
         (["meta", "velo", "--help"], ["--recipe", "standin", "--population", "--time-limit"]),
         (["weights", "--help"], ["list", "fetch", "import", "show"]),

@@ -19,7 +19,7 @@ LIBRARY = repo_root() / "lib" / "loptrl"
 NOTEBOOKS = sorted((repo_root() / "notebooks").glob("*.md"))
 
 FLOORS = {"envs": 1, "optimizers": 1, "ppo": 2, "meta": 3, "studies": 4}
-FACES = {"cli", "meta_cli", "weights_cli", "book", "book_site", "bench", "__main__"}
+FACES = {"cli", "meta_cli", "weights_cli", "book", "book_site", "bench", "bench_others", "__main__"}
 FACE = 5
 # Beyond the order of the floors: these do not know each other at all.
 STRANGERS = {

@@ -1,4 +1,4 @@
-"""Throughput of any arm of a study, of Brax's own PPO trainer, and of OPEN's evolution.
+"""Throughput of any arm of a study, of OPEN's evolution, and of other people's trainers.
 
 Each measurement has a process of its own, so that neither warms the other's caches or takes its
 memory; the first is measured again at the end, since machines are noisy.
@@ -15,6 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from loptrl import devices, provenance
@@ -25,7 +26,10 @@ __all__ = [
     "BRAX_ALL",
     "EVOLUTION",
     "EVOLUTION_ALL",
+    "OFFICIAL",
     "OURS",
+    "PUREJAXRL",
+    "Checkouts",
     "measure_arm",
     "measure_brax",
     "measure_evolution",
@@ -47,8 +51,58 @@ EVOLUTION = "evolution"
 EVOLUTION_ALL = "evolution:all"
 """The same with one host device per core."""
 
+OFFICIAL = {
+    "official:open": "open_multitask/breakout.open",
+    "official:open_multi": "open_multitask/breakout.open_multi",
+}
+"""The OPEN authors' own code on Breakout, both sizes of the rule -> the same in this library."""
+
+PUREJAXRL = "purejaxrl"
+"""purejaxrl's PPO with Adam on Breakout, with the sizes of OPEN's agent."""
+
+_THEIRS = (*OFFICIAL, PUREJAXRL)
+
 _SHORT_TRAINING = 32_768
 """Env steps of a member's training in such a measurement: four PPO iterations."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkouts:
+    """Where other people's trainers are.
+
+    Attributes:
+        official: a checkout of github.com/AlexGoldie/rl-learned-optimization.
+        purejaxrl: a checkout of github.com/luchris429/purejaxrl.
+        python: the interpreter that has what they import.
+    """
+
+    official: Path | None = None
+    purejaxrl: Path | None = None
+    python: str = sys.executable
+
+    def arms(self) -> list[str]:
+        """What is measured where nothing is named: each of theirs beside ours."""
+        pairs = list(OFFICIAL.items()) if self.official else []
+        pairs += [(PUREJAXRL, "open_multitask/breakout.adam")] if self.purejaxrl else []
+        return [name for theirs, ours in pairs for name in (ours, theirs)]
+
+    def folder(self, name: str) -> Path:
+        """The checkout that a name is measured in.
+
+        Raises:
+            LoptrlError: it was not given, or is none.
+        """
+        field, file = "official", "rl_optimizer/train.py"
+        if name == PUREJAXRL:
+            field, file = "purejaxrl", "purejaxrl/ppo.py"
+        folder = getattr(self, field)
+        if folder is None:
+            raise LoptrlError(f"{name} needs a checkout of that code; name it with --{field} DIR")
+        if not (folder / file).is_file():
+            raise LoptrlError(
+                f"expected {file} in {folder}, found none; --{field} takes a checkout"
+            )
+        return folder
 
 
 def measure_arm(name: str, seconds: float) -> dict[str, float]:
@@ -201,33 +255,44 @@ _OTHERS: Mapping[str, Callable[[float], dict[str, float]]] = {
 """What stands in the place of an arm."""
 
 
-def _in_process(name: str, seconds: float) -> dict[str, float]:
-    command = [sys.executable, "-m", "loptrl.bench", name, "--seconds", str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _in_process(name: str, seconds: float, checkouts: Checkouts) -> dict[str, float]:
+    command, folder = [sys.executable, "-m", "loptrl.bench", name, "--seconds", str(seconds)], None
+    if name in _THEIRS:
+        script = Path(__file__).with_name("bench_others.py").read_text(encoding="utf-8")
+        command, folder = (
+            [checkouts.python, "-c", script, name, str(seconds)],
+            checkouts.folder(name),
+        )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise LoptrlError(f"the measurement of {name} failed: {last}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def report(seconds: float, names: Sequence[str]) -> str:
+def report(seconds: float, names: Sequence[str], checkouts: Checkouts | None = None) -> str:
     """The table that `loptrl bench` prints, with each rate's ratio to the first one's mean.
 
     Args:
         seconds: about how long each measurement takes.
-        names: arms as STUDY/ARM, `BRAX`, `EVOLUTION` and the like; the first is measured again at
-            the end.
+        names: arms as STUDY/ARM, `BRAX`, `EVOLUTION`, `PUREJAXRL` and the like; the first is
+            measured again at the end.
+        checkouts: of the others' code, which their names need.
 
     Raises:
-        LoptrlError: `seconds` is not above 0, an arm is unknown, or a measurement failed.
+        LoptrlError: `seconds` is not above 0, an arm is unknown, a checkout is none, or a
+            measurement failed.
     """
+    checkouts = Checkouts() if checkouts is None else checkouts
     if not seconds > 0:
         raise LoptrlError(f"seconds must be above 0, got {seconds}")
     for name in names:
-        if name not in _OTHERS:
+        if name in _THEIRS:
+            checkouts.folder(name)
+        elif name not in _OTHERS:
             _spec(name)
     order = [*names, names[0]] if len(names) > 1 else list(names)
-    results = [(name, _in_process(name, seconds)) for name in order]
+    results = [(name, _in_process(name, seconds, checkouts)) for name in order]
     first = [r["env_steps_per_s"] for name, r in results if name == names[0]]
     level = sum(first) / len(first)
     width = max(len(name) for name in names)

@@ -167,14 +167,21 @@ class Bench:
     seconds: float = 60.0
     """About how long each measurement takes."""
     arm: Texts = ()
-    """STUDY/ARM to measure, or brax, brax:all, evolution, evolution:all (one device, and all);
-    repeat for several. Ratios are to the first."""
+    """STUDY/ARM to measure, or brax, brax:all, evolution, evolution:all (one device, and all),
+    official:open, official:open_multi, purejaxrl; repeat for several. Ratios are to the first."""
+    official: Path | None = None
+    """A checkout of the OPEN authors' code; without --arm it is measured beside ours."""
+    purejaxrl: Path | None = None
+    """A checkout of purejaxrl, likewise."""
+    their_python: str = sys.executable
+    """The interpreter that has what these checkouts import."""
 
     def __call__(self) -> None:
         from loptrl import bench
 
+        checkouts = bench.Checkouts(self.official, self.purejaxrl, self.their_python)
         ours_and_brax = bench.OURS, bench.BRAX, bench.BRAX_ALL
-        print(bench.report(self.seconds, self.arm or ours_and_brax))
+        print(bench.report(self.seconds, self.arm or checkouts.arms() or ours_and_brax, checkouts))
 
 
 _COMMANDS = {
