@@ -141,6 +141,14 @@ def test_the_prose_says_what_the_searches_are():
     assert set(said) == set(meta_recipes.RECIPES["open"])
 
 
+def test_two_games_are_weighed_by_what_adam_reaches_at_the_horizon():
+    """In the committed runs of this study."""
+    config = meta_recipes.recipe("open", "evolved_breakout_asterix").config
+    scores = open_evolved_report.load(compute="never").evidence.scores["adam"]
+    means = [np.mean(scores[task]) for task in config.tasks]
+    assert list(config.normalisers) == pytest.approx(means, rel=0.01)
+
+
 @pytest.mark.slow
 def test_the_notebook_makes_a_page(store, tmp_path, library_path):
     """At smoke size: short trainings for real, and no search."""

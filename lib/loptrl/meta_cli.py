@@ -257,7 +257,7 @@ class ByEvolution(_Search):
     tasks: Word = None
     """The agents' worlds, such as breakout,asterix."""
     normalisers: Word = None
-    """What the return on each is divided by, such as 5.75,0.83; by default, for several worlds,
+    """What the return on each is divided by, such as 5.6,0.83; by default, for several worlds,
     Adam's after the published, full training."""
     env_steps: Number = None
     """Length of each agent's training in env steps."""
@@ -306,9 +306,7 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise LoptrlError(
-            f"--normalisers expects numbers such as 5.75,0.83, got {text!r}"
-        ) from None
+        raise LoptrlError(f"--normalisers expects numbers such as 5.6,0.83, got {text!r}") from None
 
 
 def _setting(text: str) -> tuple[str, Any]:
