@@ -13,6 +13,7 @@ import pytest
 
 from loptrl.drive import load_or_run
 from loptrl.envs.drift import Drift
+from loptrl.envs.dynamics import nominal
 from loptrl.envs.probes import PROBES
 from loptrl.envs.world import VectorWorld
 from loptrl.keys import root_key
@@ -228,6 +229,27 @@ def test_what_advantages_are_standardised_over(by_minibatch):
     same = loss(batch, 1) == pytest.approx(loss(moved, 1), rel=1e-4)
     assert same == by_minibatch
     assert loss(batch, 2) == pytest.approx(loss(batch, 1), rel=1e-5)
+
+
+@pytest.mark.parametrize("by_minibatch", [False, True])
+def test_a_rollout_s_advantages_are_standardised_over_all_devices_or_left_raw(by_minibatch):
+    given = {"value_clip": 0.2, "normalize_rewards": False}
+    settings = config(standardize_minibatches=by_minibatch, **given)
+    world = VectorWorld(PROBES["probe_reach"]())
+    learner = Learner(Structure.of(settings), world, devices=2)
+    now, hparams = nominal(world.world.num_actuators), HParams.of(settings)
+
+    def experience(device):
+        del device
+        state = learner.start(optax.sgd(0.1), root_key(0), now)
+        return learner.experience(state, now, hparams, root_key(1))[1]
+
+    batch = jax.jit(jax.vmap(experience, axis_name=DEVICES))(jnp.arange(2))
+    raw = np.asarray(batch.target - batch.value)
+    expected = raw if by_minibatch else (raw - raw.mean()) / raw.std()
+    np.testing.assert_allclose(batch.advantage, expected, rtol=1e-3, atol=1e-4)
+    assert not np.allclose(batch.advantage[0], batch.advantage[1])
+    assert abs(raw.std() - 1) > 0.05, "standardising would show"
 
 
 def test_structure_and_numbers_share_the_configuration():

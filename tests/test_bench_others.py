@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,7 +58,7 @@ def checkouts(tmp_path):
     weights.mkdir()
     for name in ("breakout", "multi"):
         np.save(weights / f"{name}_OPEN.npy", np.arange(6, dtype=np.float32))
-    return bench.Checkouts(tmp_path / "open", tmp_path / "pure")
+    return bench.Checkouts(tmp_path / "open", tmp_path / "pure", Path(sys.executable))
 
 
 def test_theirs_stand_beside_ours_unless_something_is_named(checkouts):
@@ -83,3 +86,23 @@ def test_what_fails_there_is_said(checkouts):
     (checkouts.purejaxrl / "purejaxrl" / "ppo.py").write_text("import nowhere_to_be_found")
     with pytest.raises(LoptrlError, match="purejaxrl failed: ModuleNotFoundError: No module named"):
         bench.report(0.1, ["purejaxrl"], checkouts)
+
+
+def test_a_pair_has_a_ratio_of_its_own(checkouts, monkeypatch):
+    rates = {"open_multitask/breakout.adam": 60_000.0, "purejaxrl": 40_000.0}
+
+    def measured(name, seconds, where):
+        return {"env_steps_per_s": rates[name], "devices": 2, "peak_memory_gib": 1.0}
+
+    monkeypatch.setattr(bench, "_in_process", measured)
+    table = bench.report(1.0, ["open_multitask/breakout.adam", "purejaxrl"], checkouts)
+    last = "open_multitask/breakout.adam makes 1.50 times the env steps/s of purejaxrl"
+    assert table.splitlines()[-1] == last
+
+
+def test_their_interpreter_is_asked_for_and_named_where_it_is_not(checkouts, tmp_path):
+    with pytest.raises(LoptrlError, match="name it with --their-python PATH"):
+        bench.report(0.1, ["purejaxrl"], dataclasses.replace(checkouts, python=None))
+    nowhere = dataclasses.replace(checkouts, python=tmp_path / "python")
+    with pytest.raises(LoptrlError, match=r"could not run .*python: No such file"):
+        bench.report(0.1, ["purejaxrl"], nowhere)

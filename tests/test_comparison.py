@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
@@ -27,8 +28,15 @@ LEVELS = {"adam": 100.0, "rmsprop": 80.0, "open": 150.0, "open_multi": 130.0, "o
 
 
 @pytest.fixture(autouse=True)
-def no_imported_weights(monkeypatch, tmp_path):
+def weights_of_one_kind(monkeypatch, tmp_path):
+    """Of all weights only our Optim4RL's are here."""
     monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
+    data, ours = repo_root() / "data", "weights/optim4rl/stationary"
+    (tmp_path / "data" / ours).parent.mkdir(parents=True)
+    for suffix in (".npz", ".json"):
+        shutil.copy(data / f"{ours}{suffix}", tmp_path / "data" / f"{ours}{suffix}")
+    shutil.copytree(data / "reference", tmp_path / "data" / "reference")
 
 
 def of_games(store, **options):
@@ -118,7 +126,8 @@ def test_nothing_stored_is_said_and_not_drawn(store):
     assert "No run is stored" in comparison_report.headline(found)
     words = comparison_report.missing(found)
     assert "160 of 160 planned runs are missing, among them all of Adam (tuned), RMSProp" in words
-    assert "No run of OPEN (this game's)" in words and "OPEN (ours, two games): where" in words
+    assert "No run of OPEN (this game's)" in words and "VeLO: where" in words
+    assert "No run of OPEN (ours, Breakout) and OPEN (ours, two games): not meta-trained" in words
     for figure in FIGURES:
         assert [text.get_text()[:10] for text in figure(found).texts] == ["Not drawn:"]
     verdicts = comparison_report.claims(found)
@@ -152,8 +161,17 @@ def test_the_verdicts_with_runs(games):
         ("C12", "undecided"),
     ]
     text = comparison_report.decided(of_games(games))
-    assert "OPEN (multi-task)" in text and "open_multi" not in text
+    assert "(Adam (tuned), RMSProp (tuned), Optim4RL (from Ant))" in text
+    assert "on 4 of 4 games (Asterix, Freeway, Breakout, SpaceInvaders)" in text
     assert "released weights are not available" in text
+
+
+def test_too_few_seeds_are_said_in_words(store):
+    fill(store, open_multitask, GAMES, {"adam": 10.0})
+    fill(store, open_multitask, GAMES, {"open_multi": 20.0}, seeds=2)
+    text = comparison_report.decided(of_games(store))
+    assert text.count("Too few runs: 2 of 3 seeds of OPEN (multi-task) on Asterix.") == 2
+    assert not re.search(r"[a-z]_[a-z]", text), "no key is left"
 
 
 def test_the_words_and_tables(games):
@@ -224,9 +242,8 @@ def test_the_notebooks_train_and_make_a_page(
     """At smoke size, with no weights here: the hand-designed optimizers are trained for real."""
     import nbformat
 
-    monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
-    # The reference numbers stand with the results.
-    shutil.copytree(repo_root() / "data" / "reference", tmp_path / "data" / "reference")
+    # No weights at all.
+    shutil.rmtree(tmp_path / "data" / "weights")
     given = {"budget": "smoke", "env_steps": "512", "seeds": "1", **parameters}
     path = repo_root() / "notebooks" / f"{notebook}.md"
     page = book.execute(path, given, to="tiny", output_dir=tmp_path / "pages")

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from loptrl import style
+from loptrl import studies, style
 from loptrl.errors import LoptrlError
+from loptrl.studies import brax_ant, open_evolved, open_multitask
 
 # Machado, Oliveira, Fernandes 2009, severity 1, on linear RGB.
 VISION = {
@@ -83,6 +84,20 @@ def test_variants_differ_in_line_style_and_keep_their_hue():
         # Mixing with white or black keeps the order of the channels.
         assert np.argsort(to_rgb(varied.color)).tolist() == np.argsort(to_rgb(plain.color)).tolist()
         assert contrast_on_white(varied.color) >= 3.0
+
+
+@pytest.mark.parametrize("name", studies.NAMES)
+def test_every_arm_of_every_study_stands_out_on_white(name):
+    for arm in studies.get(name).arms.values():
+        assert contrast_on_white(style.look(arm.look).color) >= 3.0, arm.look
+
+
+def test_the_optimizers_of_one_page_stay_apart():
+    for comparison in (open_multitask.COMPARISON, brax_ant.COMPARISON, open_evolved.COMPARISON):
+        looks = [style.look(look) for look in comparison.looks.values()]
+        for a, b in itertools.combinations(looks, 2):
+            distance = np.linalg.norm(lab(linear(a.color)) - lab(linear(b.color)))
+            assert distance > 15 or str(a.linestyle) != str(b.linestyle), (a, b)
 
 
 def test_ablation_arms_of_one_figure_differ():

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -26,9 +27,8 @@ __all__ = [
     "BRAX_ALL",
     "EVOLUTION",
     "EVOLUTION_ALL",
-    "OFFICIAL",
     "OURS",
-    "PUREJAXRL",
+    "THEIRS",
     "Checkouts",
     "measure_arm",
     "measure_brax",
@@ -51,16 +51,12 @@ EVOLUTION = "evolution"
 EVOLUTION_ALL = "evolution:all"
 """The same with one host device per core."""
 
-OFFICIAL = {
+THEIRS: Mapping[str, str] = {
     "official:open": "open_multitask/breakout.open",
     "official:open_multi": "open_multitask/breakout.open_multi",
+    "purejaxrl": "open_multitask/breakout.adam",
 }
-"""The OPEN authors' own code on Breakout, both sizes of the rule -> the same in this library."""
-
-PUREJAXRL = "purejaxrl"
-"""purejaxrl's PPO with Adam on Breakout, with the sizes of OPEN's agent."""
-
-_THEIRS = (*OFFICIAL, PUREJAXRL)
+"""Others' code on Breakout -> the same here: OPEN, both sizes of the rule, and PPO with Adam."""
 
 _SHORT_TRAINING = 32_768
 """Env steps of a member's training in such a measurement: four PPO iterations."""
@@ -73,18 +69,17 @@ class Checkouts:
     Attributes:
         official: a checkout of github.com/AlexGoldie/rl-learned-optimization.
         purejaxrl: a checkout of github.com/luchris429/purejaxrl.
-        python: the interpreter that has what they import.
+        python: the interpreter that has what they import, which ours has not.
     """
 
     official: Path | None = None
     purejaxrl: Path | None = None
-    python: str = sys.executable
+    python: Path | None = None
 
     def arms(self) -> list[str]:
         """What is measured where nothing is named: each of theirs beside ours."""
-        pairs = list(OFFICIAL.items()) if self.official else []
-        pairs += [(PUREJAXRL, "open_multitask/breakout.adam")] if self.purejaxrl else []
-        return [name for theirs, ours in pairs for name in (ours, theirs)]
+        given = [name for name in THEIRS if getattr(self, _field(name)) is not None]
+        return [name for theirs in given for name in (THEIRS[theirs], theirs)]
 
     def folder(self, name: str) -> Path:
         """The checkout that a name is measured in.
@@ -92,9 +87,8 @@ class Checkouts:
         Raises:
             LoptrlError: it was not given, or is none.
         """
-        field, file = "official", "rl_optimizer/train.py"
-        if name == PUREJAXRL:
-            field, file = "purejaxrl", "purejaxrl/ppo.py"
+        field = _field(name)
+        file = "purejaxrl/ppo.py" if field == "purejaxrl" else "rl_optimizer/train.py"
         folder = getattr(self, field)
         if folder is None:
             raise LoptrlError(f"{name} needs a checkout of that code; name it with --{field} DIR")
@@ -102,7 +96,17 @@ class Checkouts:
             raise LoptrlError(
                 f"expected {file} in {folder}, found none; --{field} takes a checkout"
             )
+        if self.python is None:
+            raise LoptrlError(
+                f"{name} needs an interpreter that has what that code imports, older versions than "
+                "ours; name it with --their-python PATH"
+            )
         return folder
+
+
+def _field(name: str) -> str:
+    """The field of `Checkouts` that one of `THEIRS` is in."""
+    return name.partition(":")[0]
 
 
 def measure_arm(name: str, seconds: float) -> dict[str, float]:
@@ -257,13 +261,17 @@ _OTHERS: Mapping[str, Callable[[float], dict[str, float]]] = {
 
 def _in_process(name: str, seconds: float, checkouts: Checkouts) -> dict[str, float]:
     command, folder = [sys.executable, "-m", "loptrl.bench", name, "--seconds", str(seconds)], None
-    if name in _THEIRS:
+    if name in THEIRS:
         script = Path(__file__).with_name("bench_others.py").read_text(encoding="utf-8")
-        command, folder = (
-            [checkouts.python, "-c", script, name, str(seconds)],
-            checkouts.folder(name),
-        )
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        folder = checkouts.folder(name)
+        # Absolute, for it starts in the checkout, and not resolved: a venv is found by its link.
+        command = [os.path.abspath(str(checkouts.python)), "-c", script, name, str(seconds)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    except OSError as error:
+        raise LoptrlError(
+            f"could not run {command[0]}: {error.strerror}; check the path"
+        ) from error
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise LoptrlError(f"the measurement of {name} failed: {last}")
@@ -273,9 +281,11 @@ def _in_process(name: str, seconds: float, checkouts: Checkouts) -> dict[str, fl
 def report(seconds: float, names: Sequence[str], checkouts: Checkouts | None = None) -> str:
     """The table that `loptrl bench` prints, with each rate's ratio to the first one's mean.
 
+    Where others' code and its counterpart here were measured, their ratio stands beneath.
+
     Args:
         seconds: about how long each measurement takes.
-        names: arms as STUDY/ARM, `BRAX`, `EVOLUTION`, `PUREJAXRL` and the like; the first is
+        names: arms as STUDY/ARM, `BRAX`, `EVOLUTION` and the like, and of `THEIRS`; the first is
             measured again at the end.
         checkouts: of the others' code, which their names need.
 
@@ -287,7 +297,7 @@ def report(seconds: float, names: Sequence[str], checkouts: Checkouts | None = N
     if not seconds > 0:
         raise LoptrlError(f"seconds must be above 0, got {seconds}")
     for name in names:
-        if name in _THEIRS:
+        if name in THEIRS:
             checkouts.folder(name)
         elif name not in _OTHERS:
             _spec(name)
@@ -303,6 +313,12 @@ def report(seconds: float, names: Sequence[str], checkouts: Checkouts | None = N
             f"{name:<{width}} {rate:>10,.0f} env steps/s on {r['devices']:.0f} devices, "
             f"peak {r['peak_memory_gib']:.2f} GiB, {rate / level:.2f} of {names[0]}"
         )
+    rates = {name: r["env_steps_per_s"] for name, r in results} | {names[0]: level}
+    lines += [
+        f"{ours} makes {rates[ours] / rates[theirs]:.2f} times the env steps/s of {theirs}"
+        for theirs, ours in THEIRS.items()
+        if ours in rates and theirs in rates
+    ]
     return "\n".join(lines)
 
 

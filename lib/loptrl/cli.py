@@ -173,8 +173,8 @@ class Bench:
     """A checkout of the OPEN authors' code; without --arm it is measured beside ours."""
     purejaxrl: Path | None = None
     """A checkout of purejaxrl, likewise."""
-    their_python: str = sys.executable
-    """The interpreter that has what these checkouts import."""
+    their_python: Path | None = None
+    """The interpreter that has what these checkouts import, older versions than ours."""
 
     def __call__(self) -> None:
         from loptrl import bench

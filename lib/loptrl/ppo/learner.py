@@ -184,7 +184,7 @@ class Learner:
         return_moments: normalize.Moments,
         hparams: HParams,
     ) -> Minibatch:
-        """This device's samples, `[samples, ...]`."""
+        """This device's samples, `[samples, ...]`; advantages raw if minibatches standardise."""
         reward = rollout.reward
         if self.structure.normalize_rewards:
             scale = jax.lax.rsqrt(return_moments.variance + 1e-8)

@@ -45,7 +45,7 @@ COMPARISON = Comparison.of(
     tasks=_BODIES,
     optimizers=_OPTIMIZERS,
     settings=_settings,
-    looks={"optim4rl_own": "optim4rl:transferred", "open_own_two": "open_multi:evolved"},
+    looks={"optim4rl_own": "optim4rl:transferred", "open_own_two": "open:evolved_two"},
     env_steps={"humanoid": {"laptop": 10_000_000}},
     budgets={
         "smoke": Budget(

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 _NOT_LEARNED = ("adam", "rmsprop")
+_OWN = ("optim4rl_own", "open_own", "open_own_two", "early", "one", "two")
 _OTHER_OPENS = ("open", "open_own", "open_own_two")
 _C11 = ("adam", "open", "open_multi")
 SAID = {
@@ -44,13 +45,19 @@ def claims(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
             reason = f"Too few runs: none of {listed(few)} on Ant."
             return {"C11": Verdict("C11", "undecided", reason)}
         return {"C11": verdicts.c11(*own.values(), rng=_rng())}
-    scores = evidence.complete()
-    whole = {name: own for name, own in scores.items() if name not in _OTHER_OPENS}
-    learned = [name for name in whole if name not in _NOT_LEARNED and name != "open_multi"]
+    names = evidence.optimizers
+    scores = {
+        names[name]: {evidence.tasks[task]: values for task, values in own.items()}
+        for name, own in evidence.complete().items()
+        if name not in _OTHER_OPENS
+    }
+    opened, adam, velo = (names[name] for name in ("open_multi", "adam", "velo"))
+    hand_designed = [names[name] for name in _NOT_LEARNED]
+    learned = [name for name in scores if name not in (*hand_designed, opened)]
     return {
-        "C9": verdicts.c9(whole, "open_multi", rng=_rng()),
-        "C10": verdicts.c10(whole, "open_multi", learned, rng=_rng()),
-        "C12": verdicts.c12(whole, "velo", rng=_rng()),
+        "C9": verdicts.c9(scores, opened, rng=_rng()),
+        "C10": verdicts.c10(scores, opened, learned, reference=adam, rng=_rng()),
+        "C12": verdicts.c12(scores, velo, reference=adam, rng=_rng()),
     }
 
 
@@ -85,7 +92,7 @@ def headline(evidence: ComparisonEvidence) -> str:
 def decided(evidence: ComparisonEvidence) -> str:
     """Each claim, and its verdict with the numbers that decided."""
     return paragraphs(
-        f"**{claim}.** {SAID[claim]} Here: **{verdict.status}**. {_named(verdict.reason, evidence)}"
+        f"**{claim}.** {SAID[claim]} Here: **{verdict.status}**. {verdict.reason}"
         for claim, verdict in claims(evidence).items()
     )
 
@@ -140,20 +147,19 @@ def missing(evidence: ComparisonEvidence) -> str:
             f"They are neither drawn nor guessed; `{evidence.command()}` computes those whose "
             "weights are here."
         )
-    if without:
-        absent = [evidence.optimizers[name] for name in without]
+    unmade = [name for name in without if name in _OWN]
+    if unmade:
+        parts.append(
+            f"No run of {listed([evidence.optimizers[name] for name in unmade])}: not meta-trained "
+            "yet ({doc}`../reuse` says how)."
+        )
+    absent = [evidence.optimizers[name] for name in without if name not in unmade]
+    if absent:
         parts.append(
             f"No run of {listed(absent)}: where this page was made, the weights were not at hand "
             "(`loptrl weights list` says where they are)."
         )
     return paragraphs(parts)
-
-
-def _named(reason: str, evidence: ComparisonEvidence) -> str:
-    """Optimizers' keys in a sentence, replaced by their words; the longest keys first."""
-    for key in sorted(evidence.optimizers, key=len, reverse=True):
-        reason = reason.replace(f"{key} ", f"{evidence.optimizers[key]} ")
-    return reason
 
 
 def _words(evidence: ComparisonEvidence) -> list[str]:

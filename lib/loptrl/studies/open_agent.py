@@ -6,7 +6,8 @@ transcription in github.com/arseniykan/meta-optim-eval @ bcc9b10.
 
 RMSProp's epsilon is the one of that transcription, 1e-8 under the root; with Adam's 1e-5 there, the
 step would shrink wherever a gradient is below 3e-3. The baselines' gradients are clipped for
-the actor and the critic apart, as OPEN's are and as that transcription does.
+the actor and the critic apart, as OPEN's are and as that transcription does; the OPEN authors' own
+Adam clips one gradient of both.
 """
 
 from __future__ import annotations

@@ -7,17 +7,17 @@ from loptrl.studies.base import Budget
 from loptrl.studies.comparison import Comparison
 from loptrl.studies.open_agent import learned, tuned
 
-__all__ = ["COMPARISON", "EVOLUTIONS", "STUDY"]
+__all__ = ["COMPARISON", "EVOLUTIONS", "RECIPES", "STUDY"]
 
 EVOLUTIONS = {"one": "evolved_breakout", "two": "evolved_breakout_asterix"}
-"""Optimizer -> the recipe that it ends."""
+"""Optimizer -> the search that it ends."""
+
+RECIPES = {"early": "evolved_breakout_early", **EVOLUTIONS}
+"""Optimizer -> its recipe."""
 
 _RECIPE = meta_recipes.recipe("open", EVOLUTIONS["one"]).config
 _MEMBER = _RECIPE.ppo("breakout")
 _HORIZON = _MEMBER.num_slices * _MEMBER.env_steps_per_slice
-_WEIGHTS = {"early": "open/evolved_breakout_early"} | {
-    optimizer: f"open/{recipe}" for optimizer, recipe in EVOLUTIONS.items()
-}
 
 COMPARISON = Comparison.of(
     "open_evolved",
@@ -32,9 +32,11 @@ COMPARISON = Comparison.of(
         "two": "OPEN (both games)",
     },
     settings=lambda task, optimizer: (
-        learned("open", _WEIGHTS[optimizer]) if optimizer in _WEIGHTS else tuned(optimizer, task)
+        learned("open", f"open/{RECIPES[optimizer]}")
+        if optimizer in RECIPES
+        else tuned(optimizer, task)
     ),
-    looks={"early": "open:untrained", "one": "open:evolved", "two": "open_multi:evolved"},
+    looks={"early": "open:first_generations", "one": "open:evolved", "two": "open:evolved_two"},
     budgets={
         "smoke": Budget(
             env_steps=2_048,

@@ -7,19 +7,18 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from loptrl import plots, stats, style
 from loptrl.errors import MissingRun
 from loptrl.plots.axes import legend
-from loptrl.runs import Store
+from loptrl.runs import Run, Store
 from loptrl.studies import comparison_evidence, meta_recipes, meta_runs
 from loptrl.studies.comparison_evidence import ComparisonEvidence
 from loptrl.studies.evidence import Compute
-from loptrl.studies.open_evolved import COMPARISON, EVOLUTIONS
-from loptrl.studies.signed import note, signed
+from loptrl.studies.open_evolved import COMPARISON, EVOLUTIONS, RECIPES
+from loptrl.studies.signed import in_print, note, signed
 from loptrl.studies.words import estimate, paragraphs
 
 __all__ = [
@@ -43,11 +42,11 @@ class Evolved:
 
     Attributes:
         evidence: runs of agents.
-        searches: optimizer -> a row for each generation; only searches that are stored.
+        searches: optimizer -> its search, a row for each generation; only those that are stored.
     """
 
     evidence: ComparisonEvidence
-    searches: Mapping[str, pd.DataFrame]
+    searches: Mapping[str, Run]
 
 
 def load(
@@ -73,39 +72,48 @@ def load(
     for optimizer, name in EVOLUTIONS.items():
         spec = meta_runs.meta_spec(name, meta_recipes.recipe("open", name).config)
         with contextlib.suppress(MissingRun):
-            searches[optimizer] = store.read(spec).frame
+            searches[optimizer] = store.read(spec)
     return Evolved(evidence, searches)
 
 
 def headline(found: Evolved) -> str:
     """The answer in one bold sentence."""
-    scores = {name: own.get("breakout") for name, own in found.evidence.scores.items()}
-    if scores.get("one") is None:
+    evidence = found.evidence
+    scores = {name: own["breakout"] for name, own in evidence.scores.items() if "breakout" in own}
+    if "one" not in scores:
         return "**No run with an optimizer that was evolved here is stored: nothing can be said.**"
-    parts = [f"An agent that OPEN trains reaches {estimate(scores['one'])} on Breakout"]
-    parts += [f"after {len(found.searches['one'])} generations"] if "one" in found.searches else []
-    rest = [f"{estimate(_untrained(found.evidence))} without any training"]
-    if scores.get("early") is not None:
-        rest.append(f"{estimate(scores['early'])} after the first generations")
-    if scores.get("adam") is not None:
-        rest.append(f"{estimate(scores['adam'])} with tuned Adam")
-    steps = f"{found.evidence.length('breakout.one'):,}"
-    return f"**{' '.join(parts)}; it reaches {', '.join(rest)}, all in {steps} env steps.**"
+    parts = [f"{estimate(scores['one'])} with OPEN after {_generations('one')} generations"]
+    if "early" in scores:
+        parts.append(f"{estimate(scores['early'])} after the first {_generations('early')}")
+    if "adam" in scores:
+        parts.append(f"{estimate(scores['adam'])} with tuned Adam")
+    return (
+        f"**In {evidence.length('breakout.one'):,} env steps on Breakout agents reach "
+        f"{', '.join(parts)}; untrained ones score {estimate(_untrained(evidence))}.**"
+    )
 
 
 def on_fitness(found: Evolved) -> str:
-    """Whether the members' mean fitness rises over the generations, search by search."""
+    """The members' mean fitness at the beginning and at the end of each search."""
     lines = []
-    for optimizer, rows in found.searches.items():
-        fitness = rows["fitness_mean"].to_numpy(np.float64)
-        part = max(2, round(_PART * fitness.size))
-        change = _difference(fitness[-part:], fitness[:part], stats.mean)
+    for optimizer, run in found.searches.items():
+        fitness = run.frame["fitness_mean"].to_numpy(np.float64)
+        part = max(1, round(_PART * fitness.size))
         lines.append(
-            f"- {found.evidence.optimizers[optimizer]}: from {fitness[:part].mean():.2f} in the "
-            f"first {part} generations to {fitness[-part:].mean():.2f} in the last {part}, a "
-            f"difference of {change}. {_way(change, 'The mean fitness rises', 'It falls')}."
+            f"- {found.evidence.optimizers[optimizer]}: {fitness[:part].mean():.2f} over the first "
+            f"{part} of {fitness.size} generations, {fitness[-part:].mean():.2f} over the last "
+            f"{part}."
         )
-    return "\n".join(lines) or "No search is stored."
+    if not lines:
+        return "No search is stored."
+    return paragraphs(
+        [
+            "Mean fitness of all members:",
+            "\n".join(lines),
+            "The generations of a search follow from each other, so that no interval stands here; "
+            "whether the end is better than the beginning is tested below, on agents.",
+        ]
+    )
 
 
 def on_start(found: Evolved) -> str:
@@ -114,33 +122,27 @@ def on_start(found: Evolved) -> str:
     if "breakout" not in scores.get("one", {}):
         return ""
     final = scores["one"]["breakout"]
-    start = _difference(final, _untrained(found.evidence))
+    start = _change(final, _untrained(found.evidence))
     parts = [
         "With all weights 0, where the search starts, OPEN's update is 0 and an agent stays as it "
-        f"was made. The end of the search lies {start} above that "
-        f"({_way(start, 'intervals apart', 'below it')})."
+        f"was made. The end of the search minus that start: {start}."
     ]
     if "breakout" in scores.get("early", {}):
-        early = _difference(final, scores["early"]["breakout"])
-        parts.append(
-            f"To its own first generations the difference is {early} "
-            f"({_way(early, 'intervals apart', 'below them')})."
-        )
+        early = _change(final, scores["early"]["breakout"])
+        parts.append(f"Minus its own first {_generations('early')} generations: {early}.")
     return " ".join(parts)
 
 
 def on_adam(found: Evolved) -> str:
     """How the optimizers that were evolved here stand to tuned Adam, game by game."""
-    scores, lines = found.evidence.scores, []
-    for task, words in found.evidence.tasks.items():
-        for optimizer in EVOLUTIONS:
-            if task in scores.get(optimizer, {}) and task in scores.get("adam", {}):
-                change = _difference(scores[optimizer][task], scores["adam"][task])
-                lines.append(
-                    f"- {words}, {found.evidence.optimizers[optimizer]} minus Adam: {change}. "
-                    f"{_way(change, 'Above Adam', 'Below Adam')}."
-                )
-    return paragraphs(["\n".join(lines)])
+    scores = found.evidence.scores
+    return "\n".join(
+        f"- {words}, {found.evidence.optimizers[optimizer]} minus Adam: "
+        f"{_change(scores[optimizer][task], scores['adam'][task])}."
+        for task, words in found.evidence.tasks.items()
+        for optimizer in EVOLUTIONS
+        if task in scores.get(optimizer, {}) and task in scores.get("adam", {})
+    )
 
 
 def fitness_figure(found: Evolved) -> Figure:
@@ -150,32 +152,35 @@ def fitness_figure(found: Evolved) -> Figure:
     with style.context():
         figure = style.new_figure(1.9 * len(found.searches) + 0.8)
         panels = figure.subplots(len(found.searches), 1, squeeze=False)[:, 0]
-        for axes, (optimizer, rows) in zip(panels, found.searches.items(), strict=True):
-            look = style.look(COMPARISON.looks[optimizer])
-            x = rows["generation"]
-            axes.fill_between(
-                x,
-                rows["fitness_worst"],
-                rows["fitness_best"],
-                color=look.color,
-                alpha=0.18,
-                lw=0,
-                label="worst to best member",
+        for axes, (optimizer, run) in zip(panels, found.searches.items(), strict=True):
+            color, rows = style.look(COMPARISON.looks[optimizer]).color, run.frame
+            band = rows["generation"], rows["fitness_worst"], rows["fitness_best"]
+            axes.fill_between(*band, color=color, alpha=0.18, lw=0, label="worst to best member")
+            axes.plot(band[0], rows["fitness_mean"], color=color, lw=1.8, label="members' mean")
+            axes.plot(
+                band[0], rows["fitness_center"], ".", color=style.INK, ms=4, label="search mean"
             )
-            axes.plot(x, rows["fitness_mean"], color=look.color, lw=1.8, label="members' mean")
-            axes.plot(x, rows["fitness_center"], ".", color=style.INK, ms=4, label="search mean")
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.set_title(f"fitness: {found.evidence.optimizers[optimizer]}")
         panels[-1].set_xlabel("generation")
         legend(figure, panels[0].get_legend_handles_labels()[0])
-    return figure
+    runs = list(found.searches.values())
+    text = style.provenance(
+        keys=[run.spec.key for run in runs],
+        seeds=[1] * len(runs),
+        env_steps=max(int(run.frame["env_steps"].iloc[-1]) for run in runs),
+        budget=runs[0].spec.budget,
+        device=" and ".join(sorted({run.manifest["device"] for run in runs})),
+        command="; ".join(f"loptrl meta open --recipe {EVOLUTIONS[one]}" for one in found.searches),
+    )
+    return in_print(figure, text)
 
 
 def finals_figure(found: Evolved) -> Figure:
     """Final training returns on Breakout, and the untrained policy's."""
     evidence = found.evidence
     arms = evidence.arms("breakout")
-    if "one" not in arms:
+    if not arms:
         return note("Not drawn: no run is stored.")
     figure = plots.interval_dots(
         {evidence.optimizers[one]: evidence.scores[one]["breakout"] for one in arms},
@@ -186,18 +191,19 @@ def finals_figure(found: Evolved) -> Figure:
     return signed(figure, evidence, list(arms.values()))
 
 
+def _generations(optimizer: str) -> int:
+    return meta_recipes.recipe("open", RECIPES[optimizer]).config.generations
+
+
 def _untrained(evidence: ComparisonEvidence) -> np.ndarray:
-    """Returns on Breakout of the untrained policies, actions sampled: `[num_seeds]`."""
-    return evidence.rows("breakout.one", "eval_return")[:, 0]
+    """Returns on Breakout of untrained policies, actions sampled: `[num_seeds]`."""
+    arm = next(iter(evidence.arms("breakout").values()))
+    return evidence.rows(arm, "eval_return")[:, 0]
 
 
-def _difference(
-    x: np.ndarray, y: np.ndarray, statistic: stats.Statistic = stats.iqm
-) -> stats.Estimate:
-    return stats.difference_ci(x, y, statistic, rng=np.random.default_rng(0))
-
-
-def _way(change: stats.Estimate, above: str, below: str) -> str:
-    if change.low > 0:
-        return above
-    return below if change.high < 0 else "not apart"
+def _change(x: np.ndarray, y: np.ndarray) -> str:
+    """The difference of two sets of returns in words."""
+    change = stats.difference_ci(x, y, rng=np.random.default_rng(0))
+    if change.low > 0 or change.high < 0:
+        return f"{change}, {'better' if change.low > 0 else 'worse'}: the interval excludes 0"
+    return f"{change}, undecided: the interval includes 0"

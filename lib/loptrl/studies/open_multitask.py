@@ -55,7 +55,7 @@ COMPARISON = Comparison.of(
     looks={
         "optim4rl_own": "optim4rl:transferred",
         "open_own": "open:evolved",
-        "open_own_two": "open_multi:evolved",
+        "open_own_two": "open:evolved_two",
     },
     seeds={"adam": _TEN, "open_multi": _TEN},
     budgets={

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from loptrl import style
 from loptrl.studies.evidence import StudyEvidence
 
-__all__ = ["note", "signed"]
+__all__ = ["in_print", "note", "signed"]
 
 _PRINT = 8.5  # points; about 100 letters a line
 _LINE = 0.15  # inches a line of small print
@@ -29,6 +29,11 @@ def signed(figure: Figure, evidence: StudyEvidence, arms: Sequence[str]) -> Figu
         # More names than are read: then the command for everything.
         command=evidence.command(*arms) if len(arms) <= _NAMED else evidence.command(),
     )
+    return in_print(figure, text)
+
+
+def in_print(figure: Figure, text: str) -> Figure:
+    """The figure with a text in small print beneath."""
     lines = textwrap.wrap(text, 98, break_long_words=False, break_on_hyphens=False)
     figure.set_figheight(figure.get_figheight() + _LINE * len(lines))
     figure.supxlabel("\n".join(lines), x=0.012, ha="left", fontsize=_PRINT, color=style.GREY)
