@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loptrl.studies.base import Budget
 from loptrl.studies.comparison import Comparison
-from loptrl.studies.open_agent import BRAX, learned, tuned
+from loptrl.studies.open_agent import BRAX, LOOKS, WEIGHTS, learned, tuned
 
 __all__ = ["COMPARISON", "STUDY"]
 
@@ -19,21 +19,14 @@ _OPTIMIZERS = {
     "optim4rl_own": "Optim4RL (ours, from Ant)",
     "open_own_two": "OPEN (ours, two games)",
 }
-_LEARNED = {
-    "open": ("open", "open/ant"),
-    "open_multi": ("open", "open/multi"),
-    "optim4rl": ("optim4rl", "optim4rl/ant"),
-    "velo": ("velo", "velo/released"),
-    "optim4rl_own": ("optim4rl", "optim4rl/stationary"),
-    "open_own_two": ("open", "open/evolved_breakout_asterix"),
-}
+_WEIGHTS = {**WEIGHTS, "open": "open/ant"}
 
 # As the source report ran it: networks of width 256.
 _BODY_SETTINGS = {"ant": {}, "humanoid": {"hidden": [256, 256]}}
 
 
 def _settings(body: str, optimizer: str) -> dict:
-    rule = learned(*_LEARNED[optimizer]) if optimizer in _LEARNED else tuned(optimizer, body)
+    rule = learned(_WEIGHTS[optimizer]) if optimizer in _WEIGHTS else tuned(optimizer, body)
     return {**_BODY_SETTINGS[body], **rule}
 
 
@@ -45,7 +38,7 @@ COMPARISON = Comparison.of(
     tasks=_BODIES,
     optimizers=_OPTIMIZERS,
     settings=_settings,
-    looks={"optim4rl_own": "optim4rl:transferred", "open_own_two": "open:evolved_two"},
+    looks=LOOKS,
     env_steps={"humanoid": {"laptop": 10_000_000}},
     budgets={
         "smoke": Budget(

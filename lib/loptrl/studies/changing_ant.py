@@ -29,7 +29,7 @@ def optim4rl(
         changing: whether the Ant meets study 1's changes.
         seeds: at a budget, where they are not the budget's own.
     """
-    settings = learned("optim4rl", f"optim4rl/{weights}")
+    settings = learned(f"optim4rl/{weights}")
     if changing:
         settings["drift"] = DRIFT
     return Arm(name, label, look, settings, seeds)

@@ -15,7 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["ADAM_RETURNS", "BRAX", "MINATAR", "TUNED", "learned", "tuned"]
+__all__ = [
+    "ADAM_RETURNS",
+    "BRAX",
+    "LOOKS",
+    "MINATAR",
+    "TUNED",
+    "WEIGHTS",
+    "learned",
+    "tuned",
+]
 
 _COMMON: Mapping[str, Any] = {
     "epochs": 4,
@@ -99,6 +108,27 @@ def tuned(optimizer: str, world: str) -> dict[str, Any]:
     return {"optimizer": dict(TUNED[optimizer]["ant" if world == "humanoid" else world])}
 
 
-def learned(rule: str, weights: str) -> dict[str, Any]:
-    """Settings of an arm with a learned optimizer; the study adds the weights' checksum."""
-    return {"optimizer": {"name": rule, "weights": weights}}
+WEIGHTS: Mapping[str, str] = {
+    "open_multi": "open/multi",
+    "optim4rl": "optim4rl/ant",
+    "velo": "velo/released",
+    "optim4rl_own": "optim4rl/stationary",
+    "open_own": "open/evolved_breakout",
+    "open_own_two": "open/evolved_breakout_asterix",
+}
+"""Learned optimizer -> its weights, whatever the world; OPEN of one world has a name for each."""
+
+LOOKS: Mapping[str, str] = {
+    "optim4rl_own": "optim4rl:transferred",
+    "open_own": "open:evolved",
+    "open_own_two": "open:evolved_two",
+}
+"""Looks of the optimizers that were meta-trained here."""
+
+
+def learned(weights: str) -> dict[str, Any]:
+    """Settings of an arm with a learned optimizer, such as "open/multi".
+
+    The study adds the weights' checksum.
+    """
+    return {"optimizer": {"name": weights.partition("/")[0], "weights": weights}}

@@ -32,9 +32,7 @@ COMPARISON = Comparison.of(
         "two": "OPEN (both games)",
     },
     settings=lambda task, optimizer: (
-        learned("open", f"open/{RECIPES[optimizer]}")
-        if optimizer in RECIPES
-        else tuned(optimizer, task)
+        learned(f"open/{RECIPES[optimizer]}") if optimizer in RECIPES else tuned(optimizer, task)
     ),
     looks={"early": "open:first_generations", "one": "open:evolved", "two": "open:evolved_two"},
     budgets={

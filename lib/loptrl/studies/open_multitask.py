@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loptrl.studies.base import Budget
 from loptrl.studies.comparison import Comparison
-from loptrl.studies.open_agent import MINATAR, learned, tuned
+from loptrl.studies.open_agent import LOOKS, MINATAR, WEIGHTS, learned, tuned
 
 __all__ = ["COMPARISON", "STUDY"]
 
@@ -25,14 +25,6 @@ _OPTIMIZERS = {
     "open_own": "OPEN (ours, Breakout)",
     "open_own_two": "OPEN (ours, two games)",
 }
-_LEARNED = {
-    "open_multi": ("open", "open/multi"),
-    "optim4rl": ("optim4rl", "optim4rl/ant"),
-    "velo": ("velo", "velo/released"),
-    "optim4rl_own": ("optim4rl", "optim4rl/stationary"),
-    "open_own": ("open", "open/evolved_breakout"),
-    "open_own_two": ("open", "open/evolved_breakout_asterix"),
-}
 _TEN = {"laptop": 10, "paper": 16}
 
 
@@ -40,8 +32,8 @@ def _settings(game: str, optimizer: str) -> dict:
     if optimizer in ("adam", "rmsprop"):
         return tuned(optimizer, game)
     if optimizer == "open":
-        return learned("open", f"open/{game.replace('_', '')}")
-    return learned(*_LEARNED[optimizer])
+        return learned(f"open/{game.replace('_', '')}")
+    return learned(WEIGHTS[optimizer])
 
 
 COMPARISON = Comparison.of(
@@ -52,11 +44,7 @@ COMPARISON = Comparison.of(
     tasks=_GAMES,
     optimizers=_OPTIMIZERS,
     settings=_settings,
-    looks={
-        "optim4rl_own": "optim4rl:transferred",
-        "open_own": "open:evolved",
-        "open_own_two": "open:evolved_two",
-    },
+    looks=LOOKS,
     seeds={"adam": _TEN, "open_multi": _TEN},
     budgets={
         "smoke": Budget(
