@@ -211,19 +211,16 @@ def test_what_advantages_are_standardised_over(by_minibatch):
     structure = Structure.of(config(standardize_minibatches=by_minibatch))
     learner = Learner(structure, VectorWorld(PROBES["probe_reach"]()), devices=2)
     params, rng = learner.params(root_key(0)), np.random.default_rng(0)
-    column = lambda: jnp.asarray(rng.normal(size=32), jnp.float32)  # noqa: E731
-    size = learner.world.world.observation_size
-    batch = Minibatch(
-        jnp.asarray(rng.normal(size=(32, size)), jnp.float32),
-        jnp.asarray(rng.normal(size=(32, 1)), jnp.float32),
-        *(column() for _ in range(3)),
-    )
+    shapes = (32, learner.world.world.observation_size), (32, 1), (32,), (32,), (32,)
+    batch = Minibatch(*(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes))
     hparams = HParams.of(config())
 
     def loss(batch, devices):
         shares = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
-        alone = lambda share: learner.loss(params, share, hparams)[0]  # noqa: E731
-        return float(jnp.mean(jax.vmap(alone, axis_name=DEVICES)(shares)))
+        found, _ = jax.vmap(learner.loss, (None, 0, None), axis_name=DEVICES)(
+            params, shares, hparams
+        )
+        return float(jnp.mean(found))
 
     moved = batch._replace(advantage=5.0 * batch.advantage + 3.0)
     same = loss(batch, 1) == pytest.approx(loss(moved, 1), rel=1e-4)

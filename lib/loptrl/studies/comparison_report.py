@@ -10,6 +10,7 @@ import pandas as pd
 from loptrl import stats, status_page, verdicts
 from loptrl.studies import brax_ant
 from loptrl.studies.comparison_evidence import ComparisonEvidence, load
+from loptrl.studies.meta_recipes import RECIPES
 from loptrl.studies.words import estimate, listed, paragraphs, plural
 from loptrl.verdicts import Verdict
 
@@ -25,7 +26,6 @@ __all__ = [
 ]
 
 _NOT_LEARNED = ("adam", "rmsprop")
-_OWN = ("optim4rl_own", "open_own", "open_own_two", "early", "one", "two")
 _OTHER_OPENS = ("open", "open_own", "open_own_two")
 _C11 = ("adam", "open", "open_multi")
 SAID = {
@@ -147,7 +147,7 @@ def missing(evidence: ComparisonEvidence) -> str:
             f"They are neither drawn nor guessed; `{evidence.command()}` computes those whose "
             "weights are here."
         )
-    unmade = [name for name in without if name in _OWN]
+    unmade = [name for name in without if _has_recipe(evidence, name)]
     if unmade:
         parts.append(
             f"No run of {listed([evidence.optimizers[name] for name in unmade])}: not meta-trained "
@@ -160,6 +160,14 @@ def missing(evidence: ComparisonEvidence) -> str:
             "(`loptrl weights list` says where they are)."
         )
     return paragraphs(parts)
+
+
+def _has_recipe(evidence: ComparisonEvidence, optimizer: str) -> bool:
+    """Whether an optimizer's weights are made here, by a recipe of their name."""
+    arm = evidence.comparison.arm_name(next(iter(evidence.tasks)), optimizer)
+    weights = evidence.study.arm(arm).settings["optimizer"]["weights"]
+    rule, _, name = weights.partition("/")
+    return name in RECIPES.get(rule, {})
 
 
 def _words(evidence: ComparisonEvidence) -> list[str]:

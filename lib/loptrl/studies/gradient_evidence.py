@@ -45,10 +45,9 @@ class GradientEvidence(StudyEvidence):
         """Mean of a metric over the meta-iterations that arms of one size share, [num_seeds].
 
         Those are the ones that begin within the planned length of the shortest such arm, stored or
-        not. Where a meta-gradient was not
+        not; with `shared` off the mean is over all meta-iterations. Where a meta-gradient was not
         finite, neither is the metric, and the meta-iteration is left out; a seed without any other
-        is left out, too. An arm without whole runs gives none. With `shared` off the mean is over
-        all meta-iterations.
+        is left out, too. An arm without whole runs gives none.
         """
         if not self.whole(arm).runs:
             return np.empty(0)
