@@ -172,7 +172,7 @@ def test_another_runs_checkpoint_is_not_taken(store, capsys):
     program = Counted()
     load_or_run([toy_spec(5)], program, store=store, progress=False)
     assert program.slices == [1, 2, 3, 4, 5]
-    assert f"it belongs to the run {toy_spec(5, seed=1).key}" in capsys.readouterr().err
+    assert f"it belongs to {toy_spec(5, seed=1).key}" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_costs_one_checkpoint(store, capsys):

@@ -304,7 +304,7 @@ def test_recipes_and_their_tasks():
     for name in ("evolved_breakout", "evolved_breakout_asterix"):
         config = meta_recipes.recipe("open", name).config
         assert isinstance(config, EvolutionConfig) and "_".join(["evolved", *config.tasks]) == name
-        assert config.env_steps_per_slice == 32 * len(config.tasks) * 204_800
+        assert config.env_steps_per_slice == 64 * len(config.tasks) * 204_800
     early, whole = (
         meta_recipes.recipe("open", f"evolved_breakout{part}").config for part in ("_early", "")
     )

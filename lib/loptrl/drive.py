@@ -5,53 +5,20 @@ Imports jax only when something has to be computed.
 
 from __future__ import annotations
 
-import datetime
-import operator
-import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
-from loptrl import provenance
-from loptrl.errors import DamagedRun, LoptrlError, MissingRun, RunLocked, Stopped, StoreError
-from loptrl.files import remove_folder
-from loptrl.progress import Progress, ProgressMode, count
-from loptrl.rows import Row, clean, divergence, frame
+from loptrl.errors import DamagedRun, LoptrlError, MissingRun, RunLocked
+from loptrl.job import Job, Program, Watch
+from loptrl.progress import Progress, ProgressMode
 from loptrl.runs import Results, Run, RunSpec, Store
+from loptrl.specs import canonical_json
 from loptrl.stopping import StopSignals, parse_duration
-
-if TYPE_CHECKING:
-    from loptrl.checkpoints import Checkpoint
 
 __all__ = ["Compute", "Program", "load_or_run", "parse_duration", "run"]
 
 Compute = Literal["missing", "never", "always"]
-
-
-class Program(Protocol):
-    """A computation in slices, deterministic: the same state gives the same next state.
-
-    Attributes:
-        num_slices: how many slices make the whole run; >= 1.
-        env_steps_per_slice: env steps of one slice; >= 1.
-    """
-
-    num_slices: int
-    env_steps_per_slice: int
-
-    def init(self) -> Any:
-        """The state before the first slice: a pytree of JAX arrays, typed keys allowed.
-
-        Placed on the devices as every later state is; of the same structure, shapes and dtypes.
-        """
-
-    def advance(self, state: Any) -> tuple[Any, list[Row]]:
-        """One slice: the next state, and metric rows.
-
-        Every row has ``env_steps``, increasing from row to row. A row with ``diverged=True`` ends
-        the run there, as a result.
-        """
 
 
 def run(
@@ -86,8 +53,9 @@ def run(
     view = Progress(progress)
     store.check_writable(spec)
     with StopSignals(view.notice) as stop, store.lock(spec, wait=False):
-        job = _Job(spec, make_program, store, checkpoint_every_s, deadline, stop, view)
-        return job.compute(1, 1)
+        job = Job([spec], make_program, store, checkpoint_every_s, deadline, stop, view)
+        done = job.compute(1, 1)
+        return done and done[0]
 
 
 def load_or_run(
@@ -100,7 +68,8 @@ def load_or_run(
     progress: ProgressMode = "auto",
     checkpoint_every_s: float = 60.0,
     command: str | None = None,
-    watch: Callable[[RunSpec, Sequence[Row]], None] | None = None,
+    watch: Watch | None = None,
+    together: int = 1,
 ) -> Results:
     """Read the runs that are stored and compute the others.
 
@@ -118,6 +87,8 @@ def load_or_run(
         checkpoint_every_s: seconds between checkpoints.
         command: the command that computes these runs, for messages; default made from the specs.
         watch: given the run and all its rows so far after every slice, such as to draw them.
+        together: how many runs that differ in their seeds only are computed as one program (see
+            `job.Program`). An accelerator takes about as long for several as for one.
 
     Raises:
         MissingRun: a run is missing and compute is "never".
@@ -126,7 +97,7 @@ def load_or_run(
         LoptrlError: an argument is wrong.
         StoreError: the disk refuses.
     """
-    specs = _checked(specs, compute)
+    specs = _checked(specs, compute, together)
     limit = parse_duration(time_limit)
     deadline = None if limit is None else time.monotonic() + limit
     view = Progress(progress)
@@ -149,33 +120,48 @@ def load_or_run(
             store.check_writable(spec)
         with StopSignals(view.notice) as stop:
             rest = make_program, store, checkpoint_every_s, deadline, stop, view, command, watch
-            jobs = [_Job(spec, *rest) for spec in pending]
+            jobs = [Job(group, *rest) for group in _groups(pending, together)]
             found |= _work(jobs, again=compute == "always", total=len(specs))
     return Results([found[spec.key] for spec in specs])
 
 
-def _work(jobs: list[_Job], *, again: bool, total: int) -> dict[str, Run]:
+def _groups(specs: Sequence[RunSpec], most: int) -> list[list[RunSpec]]:
+    """The runs in groups of at most `most` that differ in their seeds only."""
+    alike: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        alike.setdefault(canonical_json({**spec.as_dict(), "seed": 0}), []).append(spec)
+    groups = (same[i : i + most] for same in alike.values() for i in range(0, len(same), most))
+    return sorted((list(group) for group in groups), key=lambda group: specs.index(group[0]))
+
+
+def _work(jobs: list[Job], *, again: bool, total: int) -> dict[str, Run]:
     found: dict[str, Run] = {}
-    position = total - len(jobs)
+    position = total - sum(len(job.specs) for job in jobs)
     told = False
     while jobs:
         left = []
         for job in jobs:
             job.check_time(position, total)
             try:
-                with job.store.lock(job.spec, wait=False):
-                    # Another process may have stored it since.
-                    done = None if again else _read(job.spec, job.store, None, quiet=True)
-                    done = done or job.compute(position + 1, total)
+                with job.locks():
+                    # Another process may have stored some since.
+                    there = (
+                        [] if again else [_read(s, job.store, None, quiet=True) for s in job.specs]
+                    )
+                    done = [run for run in there if run is not None]
+                    stored = {run.spec.key for run in done}
+                    job.specs = [spec for spec in job.specs if spec.key not in stored]
+                    made = job.compute(position + 1, total) if job.specs else []
             except RunLocked as busy:
                 left.append(job)
                 reason = str(busy)
                 continue
-            if done is None:
+            done += made or []
+            found |= {run.spec.key: run for run in done}
+            position += len(done)
+            if made is None:
                 job.check_time(position, total)
                 raise AssertionError("a run ended early without a deadline")
-            found[job.spec.key] = done
-            position += 1
         if len(left) == len(jobs):
             if not told:
                 left[0].view.notice(reason)
@@ -185,164 +171,10 @@ def _work(jobs: list[_Job], *, again: bool, total: int) -> dict[str, Run]:
     return found
 
 
-class _Job:
-    """One run to compute, with everything around it."""
-
-    def __init__(
-        self,
-        spec: RunSpec,
-        make_program: Callable[[RunSpec], Program],
-        store: Store,
-        checkpoint_every_s: float,
-        deadline: float | None,
-        stop: StopSignals,
-        view: Progress,
-        command: str | None = None,
-        watch: Callable[[RunSpec, Sequence[Row]], None] | None = None,
-    ) -> None:
-        if not checkpoint_every_s >= 0:
-            raise LoptrlError(
-                f"Expected checkpoint_every_s >= 0, got {checkpoint_every_s}; give seconds."
-            )
-        self.spec, self.make_program, self.store = spec, make_program, store
-        self.checkpoint_every_s, self.deadline = checkpoint_every_s, deadline
-        self.stop, self.view = stop, view
-        self.command, self.watch = command or spec.command, watch
-
-    def check_time(self, done: int, total: int) -> None:
-        """Raise Stopped when a signal came or the deadline has passed, between runs."""
-        if self.stop.signum is None and not self._late():
-            return
-        raise self._stopped(f"{done} of {total} runs")
-
-    def compute(self, position: int, total: int) -> Run | None:
-        """Compute and store the run, whose lock is held; None when the deadline came first."""
-        started = time.monotonic()
-        provenance.reset_peak_memory()
-        program = self.make_program(self.spec)
-        # Only now: the program's own modules may have to prepare the devices before jax starts.
-        from loptrl import checkpoints
-
-        slices, per_slice = _sizes(program)
-        device = checkpoints.device()
-        folder = self.store.checkpoint_dir(self.spec) / checkpoints.fingerprint(device)
-        state = checkpoints.settle(program.init())
-        kept = self._resume(folder, state, slices)
-        step, rows, before = 0, [], {"wall_time_s": 0.0, "peak_memory_bytes": 0, "resumed": 0}
-        if kept is not None:
-            step, state, rows = kept.step, kept.state, kept.rows
-            before = {**kept.meta, "resumed": kept.meta["resumed"] + 1}
-        del kept
-        diverged_at = divergence(rows)
-        form = checkpoints.signature(state)
-
-        def facts() -> dict[str, Any]:
-            wall = before["wall_time_s"] + time.monotonic() - started
-            return {
-                "env_steps": step * per_slice,
-                "planned_env_steps": slices * per_slice,
-                "versions": provenance.versions(),
-                "device": device,
-                "wall_time_s": round(wall, 3),
-                "peak_memory_bytes": max(
-                    before["peak_memory_bytes"], provenance.peak_memory_bytes()
-                ),
-                "env_steps_per_s": round(step * per_slice / max(wall, 1e-9), 1),
-                "resumed": before["resumed"],
-            }
-
-        def save() -> None:
-            if saved != step:
-                meta = {"key": self.spec.key, **facts()}
-                checkpoints.save(folder, step, state, rows, meta)
-
-        saved, saved_at = step, time.monotonic()
-        self.view.start(self.spec.label, position, total, step * per_slice, slices * per_slice)
-        try:
-            while step < slices and diverged_at is None:
-                state, new = program.advance(state)
-                state = checkpoints.settle(state)
-                if form is not None:
-                    self._check_form(checkpoints.difference(form, checkpoints.signature(state)))
-                    form = None
-                step += 1
-                rows += clean(new, rows, self.spec)
-                diverged_at = divergence(rows)
-                self.view.update(step * per_slice)
-                if self.watch is not None:
-                    self.watch(self.spec, rows)
-                if step == slices or diverged_at is not None:
-                    break
-                if self.stop.signum is not None:
-                    save()
-                    raise self._stopped(
-                        f"{count(step * per_slice)} of {count(slices * per_slice)} env steps of "
-                        f"{self.spec.label}"
-                    )
-                if self._late():
-                    save()
-                    return None
-                if time.monotonic() - saved_at >= self.checkpoint_every_s:
-                    save()
-                    saved, saved_at = step, time.monotonic()
-        finally:
-            self.view.finish()
-        manifest = {
-            **facts(),
-            "commit": provenance.commit(),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "diverged_at": diverged_at,
-        }
-        try:
-            stored = self.store.write(self.spec, frame(rows), manifest)
-        except StoreError:
-            save()  # perhaps on another disk: the work is done and need not be done again
-            raise
-        remove_folder(self.store.checkpoint_dir(self.spec))
-        return stored
-
-    def _check_form(self, differs: str | None) -> None:
-        # Found after one slice, not when a run of hours cannot be resumed.
-        if differs:
-            raise LoptrlError(
-                f"Expected the state of {self.spec.label} to keep its shapes and dtypes, got "
-                f"{differs}; correct the program."
-            )
-
-    def _resume(self, folder: Path, template: Any, slices: int) -> Checkpoint | None:
-        from loptrl import checkpoints
-
-        def accept(meta: Mapping[str, Any]) -> str | None:
-            return None if meta["key"] == self.spec.key else f"it belongs to the run {meta['key']}"
-
-        kept = checkpoints.load(folder, template, accept=accept, notice=self.view.notice)
-        if kept is not None and kept.step <= slices:
-            return kept
-        others = folder.parent.glob("*/step-*") if folder.parent.is_dir() else ()
-        if any(path.parent != folder for path in others):
-            self.view.notice(
-                f"{self.spec.label} has a checkpoint made with other versions of "
-                f"{', '.join(checkpoints.DECISIVE)} or on another device; it starts from zero, "
-                "since its numbers could differ from an uninterrupted run's, and the checkpoint "
-                "is kept until the run is complete."
-            )
-        return None
-
-    def _late(self) -> bool:
-        return self.deadline is not None and time.monotonic() >= self.deadline
-
-    def _stopped(self, where: str) -> Stopped:
-        number = self.stop.signum
-        cause = "the time limit" if number is None else signal.Signals(number).name
-        return Stopped(
-            f"Stopped by {cause} after {where}; what is done is kept, "
-            f"`{self.command}` goes on from there.",
-            number,
-        )
-
-
-def _checked(specs: Iterable[RunSpec], compute: str) -> list[RunSpec]:
+def _checked(specs: Iterable[RunSpec], compute: str, together: int) -> list[RunSpec]:
     specs = list(specs)
+    if isinstance(together, bool) or not isinstance(together, int) or together < 1:
+        raise LoptrlError(f"Expected together as a whole number >= 1, got {together!r}; give 1.")
     if compute not in ("missing", "never", "always"):
         raise LoptrlError(
             f"Expected compute as 'missing', 'never' or 'always', got {compute!r}; "
@@ -378,19 +210,3 @@ def _command(specs: Sequence[RunSpec]) -> str:
     arm = f" --arm {first.arm}" if len(arms) == 1 else ""
     seeds = max(spec.seed for spec in specs) + 1
     return f"loptrl run {first.study} --budget {first.budget}{arm} --seeds {seeds}"
-
-
-def _sizes(program: Program) -> tuple[int, int]:
-    sizes = []
-    for name in ("num_slices", "env_steps_per_slice"):
-        try:
-            value = operator.index(getattr(program, name))
-        except TypeError:
-            value = 0
-        if value < 1:
-            raise LoptrlError(
-                f"Expected a program with {name} >= 1, got {getattr(program, name)!r}; "
-                "choose sizes that leave at least one whole slice."
-            )
-        sizes.append(value)
-    return sizes[0], sizes[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from loptrl.ppo.config import PPOConfig
 from loptrl.ppo.learner import TrainState
 from loptrl.ppo.structure import HParams
 
-__all__ = ["PPOProgram"]
+__all__ = ["PPOProgram", "PPOPrograms"]
 
 
 class PPOProgram:
@@ -45,46 +45,61 @@ class PPOProgram:
         self.env_steps_per_slice = config.env_steps_per_slice
         self._drift_table = drift_table
         self._hyperparameters = hyperparameters
-        self._hparams = HParams.of(config)
+        self.hparams = HParams.of(config)
 
-    def _dynamics(self, iteration: int, count: int) -> Any:
-        """Dynamics of `count` iterations from `iteration` on, each at its first env step."""
-        return self._drift_table((iteration + np.arange(count)) * self.config.batch_size)
+    def dynamics(self, iteration: int) -> Any:
+        """Dynamics of the slice that begins with that iteration, each at its first env step."""
+        iterations = iteration + np.arange(self.config.iterations_per_slice)
+        return self._drift_table(iterations * self.config.batch_size)
+
+    def dynamics_at(self, iteration: int) -> Any:
+        """Dynamics of one iteration."""
+        table = self._drift_table(np.array([iteration * self.config.batch_size]))
+        return jax.tree.map(lambda x: x[0], table)
 
     def init(self) -> TrainState:
         """The state before the first update."""
-        first = jax.tree.map(lambda x: x[0], self._dynamics(0, 1))
-        state = self.agent.start(root_key(self.seed), first)
+        state = self.agent.start(root_key(self.seed), self.dynamics_at(0))
         state = state._replace(opt_state=self._hyperparameters(state.opt_state))
         return jax.device_put(state, self.agent.shardings)
 
     def advance(self, state: TrainState) -> tuple[TrainState, list[dict[str, float]]]:
         """One slice, and its row (two for the first slice: before and after)."""
-        iteration, count = int(state.iteration), self.config.iterations_per_slice
         rows = []
-        if iteration == 0:
-            first = jax.tree.map(lambda x: x[0], self._dynamics(0, 1))
-            rows.append(self._row(state, first, {}, greedy=False))
+        if int(state.iteration) == 0:
+            rows.append(self._row(state, self.dynamics_at(0), {}, greedy=False))
         state, metrics = self.train(state)
-        last = jax.tree.map(lambda x: x[-1], self._dynamics(iteration, count))
-        rows.append(self._row(state, last, metrics, greedy=True))
+        now = self.dynamics_at(int(state.iteration) - 1)
+        rows.append(self._row(state, now, metrics, greedy=True))
         return state, rows
 
     def train(self, state: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """The training half of a slice: the next state and the metrics of its updates."""
-        dynamics = self._dynamics(int(state.iteration), self.config.iterations_per_slice)
-        return self.agent.slice(state, dynamics, self._hparams)
+        return self.agent.slice(state, self.dynamics(int(state.iteration)), self.hparams)
+
+    def beside(self, others: Sequence[PPOProgram]) -> PPOPrograms:
+        """This run and others that differ in their seeds only, as one program."""
+        return PPOPrograms([self, *others])
 
     def _row(
         self, state: TrainState, dynamics: Any, metrics: dict[str, Any], *, greedy: bool
     ) -> dict[str, float]:
         evaluation = self.agent.evaluate(state, dynamics, jnp.bool_(greedy))
-        iteration = int(state.iteration)
+        return self.row(int(state.iteration), dynamics, metrics | evaluation)
+
+    def row(self, iteration: int, dynamics: Any, figures: dict[str, Any]) -> dict[str, float]:
+        """A row from the scalars of an evaluation, and of the slice before it where there is one.
+
+        Args:
+            iteration: iterations done.
+            dynamics: those of the evaluation.
+            figures: by name.
+        """
         row: dict[str, float] = {
             "env_steps": iteration * self.config.batch_size,
             "updates": iteration * self.config.epochs * self.config.minibatches,
         }
-        values = {**_NO_UPDATES, **metrics, **evaluation}
+        values = {**_NO_UPDATES, **figures}
         row |= {name: float(values[name]) for name in sorted(values) if name not in _SUMS}
         row["dynamics_friction"] = float(dynamics.friction)
         row["dynamics_actuator_strength"] = float(np.mean(dynamics.strength))
@@ -92,6 +107,61 @@ class PPOProgram:
         row["dynamics_fault"] = float(np.any(np.asarray(dynamics.strength) == 0.0))
         row["diverged"] = not np.isfinite(row["weight_norm"])
         return row
+
+
+class PPOPrograms:
+    """Runs that differ in their seeds only, as one program: `PPOProgram`s under `jax.vmap`.
+
+    Each has its own keys, drift and numbers, so what it computes is what it would alone, up to the
+    order of floating-point sums.
+
+    Args:
+        programs: of the runs, with one agent and one configuration.
+    """
+
+    def __init__(self, programs: Sequence[PPOProgram]) -> None:
+        first = programs[0]
+        self._programs = list(programs)
+        self.num_slices = first.num_slices
+        self.env_steps_per_slice = first.env_steps_per_slice
+        self._slice = jax.jit(jax.vmap(first.agent.slice, (0, 0, None)), donate_argnums=0)
+        self._evaluate = jax.jit(jax.vmap(first.agent.evaluate, (0, 0, None)))
+
+    def init(self) -> TrainState:
+        """The states of all runs, stacked."""
+        return _stacked([program.init() for program in self._programs])
+
+    def advance(self, state: TrainState) -> tuple[TrainState, list[list[dict[str, float]]]]:
+        """One slice, and the rows of each run."""
+        iteration = int(state.iteration[0])
+        rows: list[list[dict[str, float]]] = [[] for _ in self._programs]
+        if iteration == 0:
+            self._add_rows(rows, state, 0, {}, greedy=False)
+        dynamics = _stacked([program.dynamics(iteration) for program in self._programs])
+        state, metrics = self._slice(state, dynamics, self._programs[0].hparams)
+        self._add_rows(rows, state, int(state.iteration[0]) - 1, metrics, greedy=True)
+        return state, rows
+
+    def _add_rows(
+        self,
+        rows: list[list[dict[str, float]]],
+        state: TrainState,
+        last: int,
+        metrics: dict[str, Any],
+        *,
+        greedy: bool,
+    ) -> None:
+        dynamics = [program.dynamics_at(last) for program in self._programs]
+        evaluation = self._evaluate(state, _stacked(dynamics), jnp.bool_(greedy))
+        figures = jax.device_get(metrics | evaluation)
+        iteration = int(state.iteration[0])
+        for i, (program, own) in enumerate(zip(self._programs, rows, strict=True)):
+            one = {name: value[i] for name, value in figures.items()}
+            own.append(program.row(iteration, dynamics[i], one))
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 _SUMS = frozenset({"episodes", "finished_return", "finished_length"})

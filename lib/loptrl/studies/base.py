@@ -127,6 +127,7 @@ class Study:
         store: Store | None = None,
         time_limit: str | float | None = None,
         progress: Any = "auto",
+        together: int = 1,
         **settings: Any,
     ) -> Results:
         """Read the stored runs and compute the missing ones (see `loptrl.drive.load_or_run`).
@@ -148,6 +149,7 @@ class Study:
             time_limit=time_limit,
             progress=progress,
             command=self.command(budget, arms, seeds, **settings),
+            together=together,
         )
 
     def make_program(self, spec: RunSpec) -> drive.Program:

@@ -86,14 +86,15 @@ def _small(**settings: Any) -> MetaConfig:
 
 
 def _open(**settings: Any) -> EvolutionConfig:
-    # For 2 cores: with the official population (64), horizon (1e7 env steps) and networks (2x64) a
-    # game takes 3.2e11 env steps. A training of 25 PPO iterations with networks of 2x16 took 3.9 s
-    # of a core on Breakout, so 32 members and the search mean take about 65 s a generation. There
+    # At the official horizon (1e7 env steps) and networks (2x64) a game takes 3.2e11 env steps. A
+    # training of 25 PPO iterations with networks of 2x16 takes 3.9 s of a core on Breakout; there
     # tuned Adam goes from 0.5 to 5.60 on Breakout and from 0.4 to 0.83 on Asterix (means over 20
-    # seeds, study 9): with less there would be little to tell members apart by. 100 generations of
-    # one game and 50 of two take under two hours.
+    # seeds, study 9): with less there would be little to tell members apart by. In so few updates
+    # the official start, all weights 0, with the official sigma of 0.03 moves an agent too little
+    # to change any of its returns: all members are equal. Around untrained weights they differ.
     agent = {**MINATAR, "hidden": [16, 16]}
-    return EvolutionConfig(**{"population": 32, "env_steps": 200_000, "agent": agent, **settings})
+    size = {"population": 64, "env_steps": 200_000, "zero_start": False}
+    return EvolutionConfig(**{**size, "agent": agent, **settings})
 
 
 RECIPES: Mapping[str, Mapping[str, Recipe]] = {

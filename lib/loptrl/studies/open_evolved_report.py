@@ -124,8 +124,8 @@ def on_start(found: Evolved) -> str:
     final = scores["one"]["breakout"]
     start = _change(final, _untrained(found.evidence))
     parts = [
-        "With all weights 0, where the search starts, OPEN's update is 0 and an agent stays as it "
-        f"was made. The end of the search minus that start: {start}."
+        "With all weights 0 OPEN's update is 0 and an agent stays as it was made. The end of the "
+        f"search minus that: {start}."
     ]
     if "breakout" in scores.get("early", {}):
         early = _change(final, scores["early"]["breakout"])

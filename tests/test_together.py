@@ -1,0 +1,162 @@
+"""Runs that are computed together: what is stored is what each gives alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loptrl.drive import load_or_run
+from loptrl.errors import LoptrlError, Stopped
+from loptrl.ppo.config import PPOConfig
+from loptrl.runs import Store
+from loptrl.studies.base import Arm, Budget, Study
+from loptrl.studies.training import make_program
+from probe_runs import SMALL
+from toy_program import Toy, toy_spec
+
+DRIFT = {"friction": {"form": "Steps", "low": 0.5, "high": 2, "period": 128}}
+STUDY = Study(
+    name="tiny",
+    title="A tiny study",
+    version=1,
+    base={**SMALL, "hidden": [4]},
+    arms={
+        "adam": Arm("adam", "Adam", "adam", {"optimizer": {"name": "adam"}}),
+        "drift": Arm("drift", "Adam, drifting", "adam", {"drift": DRIFT}),
+    },
+    budgets={"smoke": Budget(128 * 4, 3)},
+)
+
+
+class Group:
+    """Toys one after another, which is what several programs as one must look like."""
+
+    def __init__(self, toys):
+        self.toys = toys
+        self.num_slices = toys[0].num_slices
+        self.env_steps_per_slice = toys[0].env_steps_per_slice
+
+    def init(self):
+        return [toy.init() for toy in self.toys]
+
+    def advance(self, states):
+        pairs = [toy.advance(state) for toy, state in zip(self.toys, states, strict=True)]
+        Social.slices += 1
+        if Social.slices == Social.stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return [state for state, _ in pairs], [rows for _, rows in pairs]
+
+
+class Social(Toy):
+    """A toy that can be computed beside others; the second seed diverges where one is to."""
+
+    groups: ClassVar[list[list[int]]] = []
+    slices = 0
+    stop_after: int | None = None
+
+    def __init__(self, spec):
+        super().__init__(spec)
+        if spec.seed != 1:
+            self.diverge_at = None
+
+    def beside(self, others):
+        Social.groups.append([toy.spec.seed for toy in (self, *others)])
+        return Group([self, *others])
+
+
+@pytest.fixture(autouse=True)
+def anew():
+    Social.groups, Social.slices, Social.stop_after = [], 0, None
+
+
+def stores(tmp_path) -> tuple[Store, Store]:
+    return Store(tmp_path / "alone", tmp_path / "a"), Store(tmp_path / "together", tmp_path / "b")
+
+
+def test_each_run_is_stored_as_it_is_alone(tmp_path):
+    alone, both = stores(tmp_path)
+    specs = [toy_spec(5, seed, diverge_at=3) for seed in range(3)]
+    expected = load_or_run(specs, Social, store=alone, progress=False).runs
+    found = load_or_run(specs, Social, store=both, progress=False, together=3).runs
+    assert Social.groups == [[0, 1, 2]]
+    for one, other in zip(expected, found, strict=True):
+        pd.testing.assert_frame_equal(one.frame, other.frame)
+        for name in ("env_steps", "planned_env_steps", "diverged_at", "resumed"):
+            assert one.manifest[name] == other.manifest[name]
+        assert (one.manifest["together"], other.manifest["together"]) == (1, 3)
+    assert [run.manifest["diverged_at"] for run in found] == [None, 30, None]
+    assert not any(both.checkpoint_dir(spec).exists() for spec in specs)
+
+
+def test_groups_have_one_arm_and_a_largest_size(store):
+    specs = [toy_spec(1, seed, arm, slower=arm == "b") for seed in range(3) for arm in ("a", "b")]
+    load_or_run(specs[:2], Social, store=store, progress=False)
+    load_or_run(specs, Social, store=store, progress=False, together=2)
+    assert Social.groups == [[1, 2], [1, 2]], "what is stored is left out"
+    load_or_run(specs, Social, store=store, progress=False, together=2, compute="always")
+    assert Social.groups[2:] == [[0, 1], [0, 1]], "the third seed is alone"
+
+
+def test_a_stopped_group_goes_on_to_the_same_numbers(tmp_path, capsys):
+    whole, parted = stores(tmp_path)
+    specs = [toy_spec(6, seed, diverge_at=2) for seed in range(3)]
+    expected = load_or_run(specs, Social, store=whole, progress=False, together=3).runs
+    Social.slices, Social.stop_after = 0, 4
+    with pytest.raises(Stopped, match="of toy/plain seed 0, 1, 2"):
+        load_or_run(specs, Social, store=parted, progress=False, together=3)
+    assert [parted.state(spec) for spec in specs] == ["partial", "missing", "missing"]
+    found = load_or_run(specs, Social, store=parted, progress=False, together=3).runs
+    assert Social.slices == 6
+    for one, other in zip(expected, found, strict=True):
+        pd.testing.assert_frame_equal(one.frame, other.frame)
+        assert other.manifest["resumed"] == 1
+        assert one.manifest["diverged_at"] == other.manifest["diverged_at"]
+
+
+def test_a_groups_checkpoint_is_none_of_its_first_run(store, capsys):
+    specs = [toy_spec(6, seed) for seed in range(2)]
+    Social.stop_after = 3
+    with pytest.raises(Stopped):
+        load_or_run(specs, Social, store=store, progress=False, together=2)
+    (run,) = load_or_run(specs[:1], Social, store=store, progress=False).runs
+    assert run.manifest["resumed"] == 0 and len(run.frame) == 6
+    assert f"it belongs to {specs[0].key}, {specs[1].key}" in capsys.readouterr().err
+
+
+def test_what_cannot_be_computed_together_says_so(store):
+    specs = [toy_spec(2, seed) for seed in range(2)]
+    with pytest.raises(LoptrlError, match="can be computed together, got those of toy; leave out"):
+        load_or_run(specs, Toy, store=store, progress=False, together=2)
+    for wrong in (0, 1.5, True):
+        with pytest.raises(LoptrlError, match="Expected together as a whole number >= 1"):
+            load_or_run(specs, Social, store=store, together=wrong)
+
+
+@pytest.mark.parametrize("arm", ["adam", "drift"])
+def test_agents_are_those_of_the_runs_alone(tmp_path, arm):
+    """Keys, drift and numbers are each run's own; only the order of sums differs."""
+    alone, both = stores(tmp_path)
+    expected = STUDY.load_or_run("smoke", [arm], store=alone, progress=False).runs
+    found = STUDY.load_or_run("smoke", [arm], store=both, progress=False, together=3).runs
+    assert len(found) == 3
+    for one, other in zip(expected, found, strict=True):
+        assert one.spec.key == other.spec.key
+        assert list(one.frame) == list(other.frame)
+        np.testing.assert_allclose(one.frame, other.frame, rtol=1e-3, atol=1e-5)
+    assert len({float(run.frame["weight_norm"].iloc[-1]) for run in found}) == 3
+    frictions = {tuple(run.frame["dynamics_friction"]) for run in found}
+    assert len(frictions) == (3 if arm == "drift" else 1)
+
+
+def test_programs_together_have_the_sizes_of_one():
+    specs = STUDY.specs("smoke", ["adam"])
+    first, *others = [make_program(spec) for spec in specs]
+    program = first.beside(others)
+    config = PPOConfig.from_dict(first.config.to_dict())
+    assert program.num_slices == config.num_slices
+    assert program.env_steps_per_slice == config.env_steps_per_slice
