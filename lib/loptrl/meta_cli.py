@@ -253,7 +253,7 @@ class ByEvolution(_Search):
 
     recipe: Word = None
     """One of this project's own (evolved_breakout, its first generations evolved_breakout_early,
-    evolved_breakout_asterix); what else is given goes over it."""
+    evolved_breakout_slow, evolved_breakout_asterix); what else is given goes over it."""
     tasks: Word = None
     """The agents' worlds, such as breakout,asterix."""
     normalisers: Word = None

@@ -132,6 +132,10 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
             "Breakout for 2e5 env steps, by evolution, the first generations",
             _open(tasks=["breakout"], generations=10),
         ),
+        "evolved_breakout_slow": Recipe(
+            "Breakout for 2e5 env steps, by evolution, a third of the outer step size",
+            _open(tasks=["breakout"], generations=100, meta_learning_rate=0.01),
+        ),
         "evolved_breakout_asterix": Recipe(
             "Breakout and Asterix for 2e5 env steps each, by evolution",
             # Tuned Adam's returns at this horizon, see above.

@@ -9,11 +9,17 @@ from loptrl.studies.open_agent import learned, tuned
 
 __all__ = ["COMPARISON", "EVOLUTIONS", "RECIPES", "STUDY"]
 
-EVOLUTIONS = {"one": "evolved_breakout", "two": "evolved_breakout_asterix"}
+EVOLUTIONS = {
+    "one": "evolved_breakout",
+    "slow": "evolved_breakout_slow",
+    "two": "evolved_breakout_asterix",
+}
 """Optimizer -> the search that it ends."""
 
 RECIPES = {"early": "evolved_breakout_early", **EVOLUTIONS}
 """Optimizer -> its recipe."""
+
+_WEIGHTS = {"start": "untrained", **RECIPES}
 
 _RECIPE = meta_recipes.recipe("open", EVOLUTIONS["one"]).config
 _MEMBER = _RECIPE.ppo("breakout")
@@ -27,14 +33,22 @@ COMPARISON = Comparison.of(
     tasks={"breakout": "Breakout", "asterix": "Asterix"},
     optimizers={
         "adam": "Adam (tuned)",
+        "start": "OPEN, untrained",
         "early": "OPEN, early (Breakout)",
         "one": "OPEN (Breakout)",
+        "slow": "OPEN (Breakout, slower)",
         "two": "OPEN (both games)",
     },
     settings=lambda task, optimizer: (
-        learned(f"open/{RECIPES[optimizer]}") if optimizer in RECIPES else tuned(optimizer, task)
+        learned(f"open/{_WEIGHTS[optimizer]}") if optimizer in _WEIGHTS else tuned(optimizer, task)
     ),
-    looks={"early": "open:first_generations", "one": "open:evolved", "two": "open:evolved_two"},
+    looks={
+        "start": "open:untrained",
+        "early": "open:first_generations",
+        "one": "open:evolved",
+        "slow": "open:second",
+        "two": "open:evolved_two",
+    },
     budgets={
         "smoke": Budget(
             env_steps=2_048,

@@ -85,11 +85,13 @@ def headline(found: Evolved) -> str:
     parts = [f"{estimate(scores['one'])} with OPEN after {_generations('one')} generations"]
     if "early" in scores:
         parts.append(f"{estimate(scores['early'])} after the first {_generations('early')}")
+    if "start" in scores:
+        parts.append(f"{estimate(scores['start'])} with the random weights of its start")
     if "adam" in scores:
         parts.append(f"{estimate(scores['adam'])} with tuned Adam")
     return (
         f"**In {evidence.length('breakout.one'):,} env steps on Breakout agents reach "
-        f"{', '.join(parts)}; untrained ones score {estimate(_untrained(evidence))}.**"
+        f"{', '.join(parts)}; untrained agents score {estimate(_untrained(evidence))}.**"
     )
 
 
@@ -122,15 +124,19 @@ def on_start(found: Evolved) -> str:
     if "breakout" not in scores.get("one", {}):
         return ""
     final = scores["one"]["breakout"]
-    start = _change(final, _untrained(found.evidence))
-    parts = [
-        "With all weights 0 OPEN's update is 0 and an agent stays as it was made. The end of the "
-        f"search minus that: {start}."
-    ]
-    if "breakout" in scores.get("early", {}):
-        early = _change(final, scores["early"]["breakout"])
-        parts.append(f"Minus its own first {_generations('early')} generations: {early}.")
-    return " ".join(parts)
+    others = {
+        "agents that stay as they were made, which is what OPEN does with all weights 0": (
+            _untrained(found.evidence)
+        )
+    }
+    for optimizer, words in (
+        ("start", "the random weights that the search starts from"),
+        ("early", f"its own first {_generations('early')} generations"),
+    ):
+        if "breakout" in scores.get(optimizer, {}):
+            others[words] = scores[optimizer]["breakout"]
+    lines = [f"- {words}: {_change(final, other)}." for words, other in others.items()]
+    return paragraphs(["The end of the search on Breakout minus", "\n".join(lines)])
 
 
 def on_adam(found: Evolved) -> str:
