@@ -20,9 +20,9 @@ ACTIONS = jax.random.uniform(jax.random.key(1), (STEPS, N, 8), minval=-1.0, maxv
 NOMINAL = nominal(8)
 
 
-def player(layout: str) -> Any:
+def player(layout: str, backend: str = "spring") -> Any:
     """A compiled function: the dynamics to first observations, last state and all steps."""
-    world = VectorWorld(BraxBody("ant", "spring", layout))
+    world = VectorWorld(BraxBody("ant", backend, layout))
 
     @jax.jit
     def play(actions: jax.Array, dynamics: Dynamics) -> Any:
@@ -63,13 +63,22 @@ def element(state: Any, index: int) -> Any:
 
 
 def test_both_layouts_are_the_same_physics(usual):
-    first = player("first")(ACTIONS, NOMINAL)
+    # Contacts amplify rounding; the first half second is free of large amplification.
+    same_physics(usual, player("first")(ACTIONS, NOMINAL), steps=10, tolerance=1e-4)
+
+
+@pytest.mark.slow
+def test_both_layouts_are_the_same_positional_physics():
+    last, first = (player(layout, "positional")(ACTIONS, NOMINAL) for layout in ("last", "first"))
+    # Here they do from the start, with the products kept or not.
+    same_physics(last, first, steps=5, tolerance=2e-3)
+
+
+def same_physics(usual, first, *, steps, tolerance):
     for a, b in zip(jax.tree.leaves((usual[0], usual[2])), jax.tree.leaves((first[0], first[2]))):
         assert a.shape == b.shape and a.dtype == b.dtype
-        # Contacts amplify rounding; the first half second is free of large amplification.
-        np.testing.assert_allclose(
-            np.asarray(a, float)[:10], np.asarray(b, float)[:10], rtol=1e-4, atol=1e-4
-        )
+        one, other = (np.asarray(x, float)[:steps] for x in (a, b))
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
     np.testing.assert_array_equal(usual[1].age, first[1].age)
     assert jax.tree.leaves(usual[1])[0].shape[-1] == N
 

@@ -30,7 +30,7 @@ class Countdown:
     num_actuators, max_episode_steps = 1, 4
 
     def __init__(self, layout: str) -> None:
-        self.layout = layout
+        self.layout, self.keep_products = layout, False
 
     def reset(self, key: jax.Array, dynamics: Dynamics) -> tuple[Counter, jax.Array]:
         del dynamics

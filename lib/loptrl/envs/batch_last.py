@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from loptrl.envs.fusion import keeper
+
 __all__ = ["vmap_last"]
 
 
@@ -25,6 +27,13 @@ class _Value(NamedTuple):
 
     array: Any
     batched: bool
+
+
+class _Batch(NamedTuple):
+    """The size of the batch, and what makes an array that is not computed again by its users."""
+
+    size: int
+    keep: Callable[[jax.Array], jax.Array]
 
 
 _Rule = Callable[..., list[Any]]
@@ -78,12 +87,17 @@ _FOLDS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def vmap_last(fun: Callable[..., Any], batched: tuple[bool, ...]) -> Callable[..., Any]:
+def vmap_last(
+    fun: Callable[..., Any], batched: tuple[bool, ...], *, keep_products: bool = False
+) -> Callable[..., Any]:
     """Vectorise `fun` over a trailing batch axis of the arguments marked in `batched`.
 
     Args:
         fun: a function of pytrees of arrays, written for one element.
         batched: per positional argument, whether its leaves carry a last axis `[..., batch]`.
+        keep_products: scalar and matrix products are computed once and kept. Otherwise XLA may
+            fuse long chains of them and compute a product again for each use of each component of
+            it. Such a function has no reverse-mode derivative.
 
     Returns:
         A function of the same arguments; every leaf of its result has the shape `[..., batch]`.
@@ -117,13 +131,16 @@ def vmap_last(fun: Callable[..., Any], batched: tuple[bool, ...]) -> Callable[..
             lambda *flat: fun(*jax.tree.unflatten(tree, flat)), return_shape=True
         )(*one)
         values = [_Value(leaf, flag) for leaf, flag in zip(leaves, flags)]
-        results = [_with_batch(v, size) for v in _evaluate(closed, values, size)]
+        floats = [v.array for v in values if v.batched and v.array.dtype == jnp.float32]
+        keep = keeper(floats[0]) if keep_products and floats else lambda array: array
+        evaluated = _evaluate(closed, values, _Batch(size, keep))
+        results = [_with_batch(v, size) for v in evaluated]
         return jax.tree.unflatten(jax.tree.structure(out), results)
 
     return wrapped
 
 
-def _evaluate(closed: core.ClosedJaxpr, args: list[_Value], size: int) -> list[_Value]:
+def _evaluate(closed: core.ClosedJaxpr, args: list[_Value], batch: _Batch) -> list[_Value]:
     env: dict[Any, _Value] = {}
 
     def read(atom: Any) -> _Value:
@@ -133,16 +150,16 @@ def _evaluate(closed: core.ClosedJaxpr, args: list[_Value], size: int) -> list[_
     env.update(zip(closed.jaxpr.invars, args))
     for eqn in closed.jaxpr.eqns:
         inputs = [read(atom) for atom in eqn.invars]
-        env.update(zip(eqn.outvars, _apply(eqn, inputs, size)))
+        env.update(zip(eqn.outvars, _apply(eqn, inputs, batch)))
     return [read(atom) for atom in closed.jaxpr.outvars]
 
 
-def _apply(eqn: Any, inputs: list[_Value], size: int) -> list[_Value]:
+def _apply(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[_Value]:
     name, params = eqn.primitive.name, eqn.params
     inner = params.get("jaxpr", params.get("call_jaxpr"))
     if name in ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "remat2"):
         inner = inner if hasattr(inner, "consts") else core.ClosedJaxpr(inner, ())
-        return _evaluate(inner, inputs, size)
+        return _evaluate(inner, inputs, batch)
     arrays = [v.array for v in inputs]
     if not any(v.batched for v in inputs):
         if any(isinstance(a, jax.core.Tracer) for a in arrays):
@@ -155,12 +172,12 @@ def _apply(eqn: Any, inputs: list[_Value], size: int) -> list[_Value]:
         with jax.ensure_compile_time_eval():
             return _unbatched(eqn, arrays)
     if name in _ELEMENTWISE:
-        out = eqn.primitive.bind(*_aligned(inputs, eqn, size), **params)
+        out = eqn.primitive.bind(*_aligned(inputs, eqn, batch), **params)
         return [_Value(out, True)]
     if name in _REDUCTIONS:
         return [_Value(eqn.primitive.bind(*arrays, **params), True)]
     rule = _RULES.get(name)
-    outputs = rule(eqn, inputs, size) if rule else None
+    outputs = rule(eqn, inputs, batch) if rule else None
     if outputs is None:
         outputs = _fallback(eqn, inputs)
     return [_Value(array, True) for array in outputs]
@@ -189,7 +206,7 @@ def _with_batch(value: _Value, size: int) -> jax.Array:
     return jnp.broadcast_to(array[..., None], array.shape + (size,))
 
 
-def _aligned(inputs: list[_Value], eqn: Any, size: int) -> list[Any]:
+def _aligned(inputs: list[_Value], eqn: Any, batch: _Batch) -> list[Any]:
     """Operands of an elementwise primitive, all with the output's shape `[..., batch]`."""
     shape = eqn.outvars[0].aval.shape
     out = []
@@ -197,7 +214,7 @@ def _aligned(inputs: list[_Value], eqn: Any, size: int) -> list[Any]:
         array = value.array if value.batched else jnp.asarray(value.array)[..., None]
         missing = len(shape) + 1 - array.ndim  # the scalar operands of select_n and clamp
         array = jnp.reshape(array, (1,) * missing + array.shape)
-        out.append(jnp.broadcast_to(array, (*shape, size)))
+        out.append(jnp.broadcast_to(array, (*shape, batch.size)))
     return out
 
 
@@ -210,44 +227,46 @@ def _rule(name: str) -> Callable[[_Rule], _Rule]:
 
 
 @_rule("broadcast_in_dim")
-def _broadcast_in_dim(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+def _broadcast_in_dim(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     shape, dims = eqn.params["shape"], eqn.params["broadcast_dimensions"]
-    out = jax.lax.broadcast_in_dim(inputs[0].array, (*shape, size), (*dims, len(shape)))
+    out = jax.lax.broadcast_in_dim(inputs[0].array, (*shape, batch.size), (*dims, len(shape)))
     return [out]
 
 
 @_rule("reshape")
-def _reshape(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
-    return [jnp.reshape(inputs[0].array, (*eqn.params["new_sizes"], size))]
+def _reshape(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+    return [jnp.reshape(inputs[0].array, (*eqn.params["new_sizes"], batch.size))]
 
 
 @_rule("transpose")
-def _transpose(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+def _transpose(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     order = eqn.params["permutation"]
     return [jnp.transpose(inputs[0].array, (*order, len(order)))]
 
 
 @_rule("concatenate")
-def _concatenate(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
-    return [jax.lax.concatenate([_with_batch(v, size) for v in inputs], eqn.params["dimension"])]
+def _concatenate(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+    return [
+        jax.lax.concatenate([_with_batch(v, batch.size) for v in inputs], eqn.params["dimension"])
+    ]
 
 
 @_rule("slice")
-def _slice(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+def _slice(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     params = eqn.params
     strides = params["strides"]
     return [
         jax.lax.slice(
             inputs[0].array,
             (*params["start_indices"], 0),
-            (*params["limit_indices"], size),
+            (*params["limit_indices"], batch.size),
             None if strides is None else (*strides, 1),
         )
     ]
 
 
 @_rule("pad")
-def _pad(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+def _pad(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     if inputs[1].batched:
         return None
     config = (*eqn.params["padding_config"], (0, 0, 0))
@@ -255,17 +274,17 @@ def _pad(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
 
 
 @_rule("tile")
-def _tile(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+def _tile(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     return [jnp.tile(inputs[0].array, (*eqn.params["reps"], 1))]
 
 
 @_rule("split")
-def _split(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+def _split(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     return list(jax.lax.split(inputs[0].array, eqn.params["sizes"], eqn.params["axis"]))
 
 
 @_rule("dot_general")
-def _dot_general(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+def _dot_general(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     """Products of 3-vectors and 3x3 matrices: a multiplication and a sum, with the batch inside."""
     (contract_a, contract_b), (batch_a, batch_b) = eqn.params["dimension_numbers"]
     a, b = (v.array if v.batched else jnp.asarray(v.array)[..., None] for v in inputs)
@@ -284,11 +303,11 @@ def _dot_general(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
             jax.lax.index_in_dim(out, i, outer, keepdims=False) for i in range(out.shape[outer])
         ]
         out = sum(parts[1:], parts[0])
-    return [jnp.broadcast_to(out, (*eqn.outvars[0].aval.shape, size))]
+    return [batch.keep(jnp.broadcast_to(out, (*eqn.outvars[0].aval.shape, batch.size)))]
 
 
 @_rule("gather")
-def _gather(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+def _gather(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     """Static indices: a concatenation of slices."""
     operand, indices = inputs
     if indices.batched or isinstance(indices.array, jax.core.Tracer):
@@ -305,7 +324,11 @@ def _gather(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
         )
     if (flat < 0).any():
         return None
-    return [_take_static(operand.array.reshape(-1, size), flat.ravel()).reshape(*flat.shape, size)]
+    return [
+        _take_static(operand.array.reshape(-1, batch.size), flat.ravel()).reshape(
+            *flat.shape, batch.size
+        )
+    ]
 
 
 def _take_static(rows: jax.Array, index: np.ndarray) -> jax.Array:
@@ -317,7 +340,7 @@ def _take_static(rows: jax.Array, index: np.ndarray) -> jax.Array:
 
 
 @_rule("scatter-add")
-def _scatter_add(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+def _scatter_add(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     """Static indices: a product with a constant matrix of zeros and ones."""
     operand, indices, updates = inputs
     if indices.batched or isinstance(indices.array, jax.core.Tracer):
@@ -332,34 +355,34 @@ def _scatter_add(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
             )
         )(jnp.eye(count).reshape(count, *shapes[2]))
     targets = np.asarray(images).reshape(count, -1)
-    base = _with_batch(operand, size)
-    values = _with_batch(updates, size).reshape(count, size)
+    base = _with_batch(operand, batch.size)
+    values = _with_batch(updates, batch.size).reshape(count, batch.size)
     total = jnp.asarray(targets.T, values.dtype) @ values
-    return [base + total.reshape(*shapes[0], size)]
+    return [base + total.reshape(*shapes[0], batch.size)]
 
 
 @_rule("cond")
-def _cond(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+def _cond(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     index, *operands = inputs
     if index.batched or isinstance(index.array, jax.core.Tracer):
         return None
     branches = eqn.params["branches"]
     branch = branches[int(np.clip(np.asarray(index.array), 0, len(branches) - 1))]
-    return [_with_batch(v, size) for v in _evaluate(branch, operands, size)]
+    return [_with_batch(v, batch.size) for v in _evaluate(branch, operands, batch)]
 
 
 @_rule("scan")
-def _scan(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+def _scan(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     params = eqn.params
     num_consts, num_carry = params["num_consts"], params["num_carry"]
     consts, xs = inputs[:num_consts], inputs[num_consts + num_carry :]
-    carry = [_with_batch(v, size) for v in inputs[num_consts : num_consts + num_carry]]
+    carry = [_with_batch(v, batch.size) for v in inputs[num_consts : num_consts + num_carry]]
 
     def body(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
         values = [_Value(c, True) for c in carry]
         slices = [_Value(a, v.batched) for a, v in zip(x, xs)]
-        out = _evaluate(params["jaxpr"], [*consts, *values, *slices], size)
-        out = [_with_batch(v, size) for v in out]
+        out = _evaluate(params["jaxpr"], [*consts, *values, *slices], batch)
+        out = [_with_batch(v, batch.size) for v in out]
         return out[:num_carry], out[num_carry:]
 
     carry, ys = jax.lax.scan(

@@ -14,6 +14,7 @@ from loptrl.studies import (
     comparison_report,
     cost_report,
     gradient_report,
+    open_evolved_report,
     open_multitask,
     optim4rl_l2_report,
     transfer_report,
@@ -44,6 +45,7 @@ PAGES: Mapping[str, Any] = MappingProxyType(
         "04_open_multitask": _of(open_multitask.COMPARISON),
         "07_meta_cost": cost_report,
         "08_gradient_statistics": gradient_report,
+        "09_open_evolved": open_evolved_report,
     }
 )
 """Page of evidence -> what says its words."""
