@@ -45,6 +45,10 @@ MISTAKES = {
     "text for a number of seeds": ([*STUDY, "--seeds", "two"], "Error parsing --seeds: .*two"),
     "half a seed": ([*STUDY, "--seeds", "1.5"], r"Error parsing --seeds: .*1\.5"),
     "an option without a value": ([*STUDY, "--seeds"], "Missing value for argument '--seeds'"),
+    "none together": (
+        [*STUDY, "--together", "0"],
+        "Expected together as a whole number >= 1, got 0",
+    ),
     "an unknown study": (["run", "adam"], "unknown study 'adam': expected one of adam_collapse"),
     "an unknown budget": (["run", "adam_collapse", "--budget", "lap top"], "unknown budget"),
     "an unknown arm": ([*STUDY, "--arm", "sgd"], "unknown arm 'sgd' of adam_collapse: expected"),

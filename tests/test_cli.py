@@ -96,7 +96,10 @@ def write(store, spec, diverged):
     ("arguments", "words"),
     [
         (["--help"], ["run", "status", "show", "execute", "bench", "weights"]),
-        (["run", "--help"], ["STUDY", "--budget", "--arm", "--seeds", "--time-limit", "-p"]),
+        (
+            ["run", "--help"],
+            ["STUDY", "--budget", "--arm", "--seeds", "--time-limit", "--together"],
+        ),
         (["status", "--help"], ["STUDY", "--budget"]),
         (["show", "--help"], ["KEY"]),
         (["execute", "--help"], ["NOTEBOOK", "-p", "--to"]),

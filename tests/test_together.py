@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from loptrl import checkpoints
 from loptrl.drive import load_or_run
 from loptrl.errors import LoptrlError, Stopped
 from loptrl.ppo.config import PPOConfig
@@ -107,30 +108,58 @@ def test_a_stopped_group_goes_on_to_the_same_numbers(tmp_path, capsys):
     specs = [toy_spec(6, seed, diverge_at=2) for seed in range(3)]
     expected = load_or_run(specs, Social, store=whole, progress=False, together=3).runs
     Social.slices, Social.stop_after = 0, 4
-    with pytest.raises(Stopped, match="of toy/plain seed 0, 1, 2"):
+    with pytest.raises(Stopped, match=r"seed 0, 1, 2; .* --seeds 3 --together 3` goes"):
         load_or_run(specs, Social, store=parted, progress=False, together=3)
-    assert [parted.state(spec) for spec in specs] == ["partial", "missing", "missing"]
     found = load_or_run(specs, Social, store=parted, progress=False, together=3).runs
-    assert Social.slices == 6
+    assert Social.slices == 6 and not parted.checkpoint_dir(*specs).exists()
     for one, other in zip(expected, found, strict=True):
         pd.testing.assert_frame_equal(one.frame, other.frame)
         assert other.manifest["resumed"] == 1
         assert one.manifest["diverged_at"] == other.manifest["diverged_at"]
 
 
-def test_a_groups_checkpoint_is_none_of_its_first_run(store, capsys):
-    specs = [toy_spec(6, seed) for seed in range(2)]
+def test_a_run_alone_leaves_the_checkpoint_of_its_group(store):
+    specs = [toy_spec(6, seed) for seed in range(3)]
     Social.stop_after = 3
     with pytest.raises(Stopped):
-        load_or_run(specs, Social, store=store, progress=False, together=2)
+        load_or_run(specs, Social, store=store, progress=False, together=3)
     (run,) = load_or_run(specs[:1], Social, store=store, progress=False).runs
     assert run.manifest["resumed"] == 0 and len(run.frame) == 6
-    assert f"it belongs to {specs[0].key}, {specs[1].key}" in capsys.readouterr().err
+    assert list(store.checkpoint_dir(*specs).glob("*/step-*"))
+
+
+def test_a_group_waits_for_a_run_that_another_process_computes(store):
+    specs = [toy_spec(2, seed) for seed in range(3)]
+    with store.lock(specs[1]), pytest.raises(Stopped, match="Stopped by the time limit"):
+        load_or_run(specs, Social, store=store, progress=False, together=3, time_limit=0.6)
+    assert Social.slices == 0
+    load_or_run(specs[1:2], Social, store=store, progress=False)
+    Social.groups.clear()
+    load_or_run(specs, Social, store=store, progress=False, together=3)
+    assert Social.groups == [[0, 2]]
+
+
+def test_a_time_limit_stops_a_group_in_good_order(store):
+    specs = [toy_spec(3, seed) for seed in range(2)]
+    with pytest.raises(Stopped, match="Stopped by the time limit"):
+        load_or_run(specs, Social, store=store, progress=False, together=2, time_limit=1e-6)
+    runs = load_or_run(specs, Social, store=store, progress=False, together=2).runs
+    assert [len(run.frame) for run in runs] == [3, 3]
+
+
+def test_an_older_checkpoint_is_passed_over_in_words(store, capsys):
+    spec = toy_spec(4)
+    program = Social(spec)
+    state = checkpoints.settle(program.init())
+    folder = store.checkpoint_dir(spec) / checkpoints.fingerprint(checkpoints.device())
+    checkpoints.save(folder, 1, state, [], {"key": spec.key})
+    load_or_run([spec], Social, store=store, progress=False)
+    assert "passed over: an earlier version of loptrl made it." in capsys.readouterr().err
 
 
 def test_what_cannot_be_computed_together_says_so(store):
     specs = [toy_spec(2, seed) for seed in range(2)]
-    with pytest.raises(LoptrlError, match="can be computed together, got those of toy; leave out"):
+    with pytest.raises(LoptrlError, match="computed together, got those of toy; compute them"):
         load_or_run(specs, Toy, store=store, progress=False, together=2)
     for wrong in (0, 1.5, True):
         with pytest.raises(LoptrlError, match="Expected together as a whole number >= 1"):
@@ -151,6 +180,24 @@ def test_agents_are_those_of_the_runs_alone(tmp_path, arm):
     assert len({float(run.frame["weight_norm"].iloc[-1]) for run in found}) == 3
     frictions = {tuple(run.frame["dynamics_friction"]) for run in found}
     assert len(frictions) == (3 if arm == "drift" else 1)
+
+
+def test_agents_together_resume_to_the_same_bits(tmp_path):
+    """Stacked states, keys among them, come back from a checkpoint as they went."""
+    whole, parted = stores(tmp_path)
+    expected = STUDY.load_or_run("smoke", ["adam"], store=whole, progress=False, together=3).runs
+
+    def stopped(spec, rows):
+        if spec.seed == 2 and rows[-1]["env_steps"] == 256:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    specs = STUDY.specs("smoke", ["adam"])
+    with pytest.raises(Stopped):
+        load_or_run(specs, make_program, store=parted, progress=False, together=3, watch=stopped)
+    found = load_or_run(specs, make_program, store=parted, progress=False, together=3).runs
+    for one, other in zip(expected, found, strict=True):
+        pd.testing.assert_frame_equal(one.frame, other.frame)
+        assert other.manifest["resumed"] == 1
 
 
 def test_programs_together_have_the_sizes_of_one():

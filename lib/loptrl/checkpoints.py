@@ -1,4 +1,4 @@
-"""Checkpoints of a run: atomic, checksummed, the last two kept, written by orbax.
+"""Checkpoints of a run or of several together: atomic, checksummed, the last two kept, by orbax.
 
 Layout: ``folder/step-0000000012/{state/, rows.json, meta.json, checksums.json}``.
 """
@@ -57,13 +57,13 @@ class Checkpoint:
     Args:
         step: slices done.
         state: the program's state, a pytree like the template's.
-        rows: the metric rows so far.
+        rows: the metric rows so far, those of each run.
         meta: what the driver keeps beside them (JSON).
     """
 
     step: int
     state: Any
-    rows: list[dict[str, Any]]
+    rows: list[list[dict[str, Any]]]
     meta: dict[str, Any]
 
 
@@ -118,7 +118,11 @@ def difference(one: list[dict[str, Any]], two: list[dict[str, Any]]) -> str | No
 
 
 def save(
-    folder: Path, step: int, state: Any, rows: Sequence[Mapping[str, Any]], meta: Mapping[str, Any]
+    folder: Path,
+    step: int,
+    state: Any,
+    rows: Sequence[Sequence[Mapping[str, Any]]],
+    meta: Mapping[str, Any],
 ) -> Path:
     """Write one checkpoint, then drop all but the newest two.
 
@@ -126,7 +130,7 @@ def save(
         folder: the folder of the run's checkpoints, made if needed.
         step: slices done; >= 0.
         state: pytree of JAX arrays (see ``settle``); typed keys are allowed.
-        rows: metric rows, kept exactly (NaN and infinities included).
+        rows: the metric rows of each run, kept exactly (NaN and infinities included).
         meta: JSON.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Drives runs in slices: progress, checkpoints, time limits and signals live between slices.
+"""Reads what is stored and computes the rest, run by run or several together, see `loptrl.job`.
 
 Imports jax only when something has to be computed.
 """
@@ -74,7 +74,7 @@ def load_or_run(
     """Read the runs that are stored and compute the others.
 
     Several processes may ask for the same runs: they share the work, and each run is computed
-    once.
+    once. Runs that are computed together wait until no other process computes one of them.
 
     Args:
         specs: the runs, each once.
@@ -88,7 +88,8 @@ def load_or_run(
         command: the command that computes these runs, for messages; default made from the specs.
         watch: given the run and all its rows so far after every slice, such as to draw them.
         together: how many runs that differ in their seeds only are computed as one program (see
-            `job.Program`). An accelerator takes about as long for several as for one.
+            `job.Program`). An accelerator takes about as long for several as for one. Stopped, they
+            go on when the same runs are asked for together.
 
     Raises:
         MissingRun: a run is missing and compute is "never".
@@ -109,7 +110,7 @@ def load_or_run(
             if done is not None:
                 found[spec.key] = done
     pending = [spec for spec in specs if spec.key not in found]
-    command = command or _command(pending or specs)
+    command = command or _command(pending or specs, together)
     if pending and compute == "never":
         raise MissingRun(
             f"Expected stored runs, {len(pending)} of {len(specs)} are missing, the first is "
@@ -204,9 +205,10 @@ def _read(
         return None
 
 
-def _command(specs: Sequence[RunSpec]) -> str:
+def _command(specs: Sequence[RunSpec], together: int) -> str:
     first = specs[0]
     arms = {spec.arm for spec in specs if spec.study == first.study}
     arm = f" --arm {first.arm}" if len(arms) == 1 else ""
     seeds = max(spec.seed for spec in specs) + 1
-    return f"loptrl run {first.study} --budget {first.budget}{arm} --seeds {seeds}"
+    group = f" --together {together}" if together > 1 else ""
+    return f"loptrl run {first.study} --budget {first.budget}{arm} --seeds {seeds}{group}"

@@ -128,7 +128,7 @@ class Job:
 
         slices, per_slice = _sizes(program)
         device = checkpoints.device()
-        folder = self.store.checkpoint_dir(self.specs[0]) / checkpoints.fingerprint(device)
+        folder = self.store.checkpoint_dir(*self.specs) / checkpoints.fingerprint(device)
         state = checkpoints.settle(program.init())
         kept = self._resume(folder, state, slices)
         step, before = 0, {"wall_time_s": 0.0, "peak_memory_bytes": 0, "resumed": 0}
@@ -140,7 +140,8 @@ class Job:
         form = checkpoints.signature(state)
 
         def facts(done: int) -> dict[str, Any]:
-            wall = before["wall_time_s"] + time.monotonic() - started
+            # Of runs together each has its share.
+            wall = before["wall_time_s"] + (time.monotonic() - started) / len(self.specs)
             return {
                 "env_steps": done * per_slice,
                 "planned_env_steps": slices * per_slice,
@@ -212,20 +213,21 @@ class Job:
         except StoreError:
             save()  # perhaps on another disk: the work is done and need not be done again
             raise
+        remove_folder(self.store.checkpoint_dir(*self.specs))
         for spec in self.specs:
             remove_folder(self.store.checkpoint_dir(spec))
         return stored
 
     def _program(self) -> Program:
-        programs = [self.make_program(spec) for spec in self.specs]
-        if len(programs) == 1:
-            return programs[0]
-        if not hasattr(programs[0], "beside"):
+        first = self.make_program(self.specs[0])
+        if len(self.specs) == 1:
+            return first
+        if not hasattr(first, "beside"):
             raise LoptrlError(
                 f"Expected runs that can be computed together, got those of {self.specs[0].study}; "
-                "leave out together."
+                "compute them one by one (together 1)."
             )
-        return programs[0].beside(programs[1:])
+        return first.beside([self.make_program(spec) for spec in self.specs[1:]])
 
     def _check_form(self, differs: str | None) -> None:
         # Found after one slice, not when a run of hours cannot be resumed.
@@ -241,7 +243,10 @@ class Job:
         keys = [spec.key for spec in self.specs]
 
         def accept(meta: Mapping[str, Any]) -> str | None:
-            return None if meta["keys"] == keys else f"it belongs to {', '.join(meta['keys'])}"
+            theirs = meta.get("keys")
+            if theirs is None:
+                return "an earlier version of loptrl made it"
+            return None if theirs == keys else f"it belongs to {', '.join(theirs)}"
 
         kept = checkpoints.load(folder, template, accept=accept, notice=self.view.notice)
         if kept is not None and kept.step <= slices:

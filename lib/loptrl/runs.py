@@ -60,9 +60,14 @@ class Store:
         """The run's manifest, whether it is there or not."""
         return self.path(spec).with_suffix(".json")
 
-    def checkpoint_dir(self, spec: RunSpec) -> Path:
-        """The folder of the run's checkpoints; deleted when the run is stored."""
-        return self._scratch("checkpoints") / spec.study / spec.key
+    def checkpoint_dir(self, spec: RunSpec, *others: RunSpec) -> Path:
+        """The folder of the checkpoints of a run, or of several that are computed together.
+
+        It is deleted when they are stored.
+        """
+        keys = [one.key for one in (spec, *others)]
+        name = sha256(" ".join(keys).encode())[:16] if others else spec.key
+        return self._scratch("checkpoints") / spec.study / name
 
     def state(self, spec: RunSpec) -> str:
         """``done``, ``running``, ``damaged``, ``partial`` (a checkpoint is kept) or ``missing``."""

@@ -10,16 +10,17 @@ import jax.numpy as jnp
 __all__ = ["keeper"]
 
 
-def keeper(known: jax.Array) -> Callable[[jax.Array], jax.Array]:
+def keeper(unknown: jax.Array) -> Callable[[jax.Array], jax.Array]:
     """A barrier to fusion: the same array, up to the sign of zeros.
 
     On CPUs XLA drops `jax.lax.optimization_barrier` before it fuses. It cannot fuse across a loop,
     nor drop one whose number of rounds depends on a value it does not know, though it is always 1.
 
     Args:
-        known: any float32 array; its first number decides nothing.
+        unknown: a float32 array, not empty and no constant of the program; its values decide
+            nothing.
     """
-    bits = jax.lax.bitcast_convert_type(known.ravel()[0], jnp.int32)
+    bits = jax.lax.bitcast_convert_type(unknown.ravel()[0], jnp.int32)
     rounds = ((bits | 1) != 0).astype(jnp.int32)
     zero = 1.0 - rounds.astype(jnp.float32)
 

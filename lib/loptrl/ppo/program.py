@@ -15,7 +15,7 @@ from loptrl.ppo.config import PPOConfig
 from loptrl.ppo.learner import TrainState
 from loptrl.ppo.structure import HParams
 
-__all__ = ["PPOProgram", "PPOPrograms"]
+__all__ = ["PPOGroup", "PPOProgram"]
 
 
 class PPOProgram:
@@ -77,9 +77,9 @@ class PPOProgram:
         """The training half of a slice: the next state and the metrics of its updates."""
         return self.agent.slice(state, self.dynamics(int(state.iteration)), self.hparams)
 
-    def beside(self, others: Sequence[PPOProgram]) -> PPOPrograms:
+    def beside(self, others: Sequence[PPOProgram]) -> PPOGroup:
         """This run and others that differ in their seeds only, as one program."""
-        return PPOPrograms([self, *others])
+        return PPOGroup([self, *others])
 
     def _row(
         self, state: TrainState, dynamics: Any, metrics: dict[str, Any], *, greedy: bool
@@ -109,7 +109,7 @@ class PPOProgram:
         return row
 
 
-class PPOPrograms:
+class PPOGroup:
     """Runs that differ in their seeds only, as one program: `PPOProgram`s under `jax.vmap`.
 
     Each has its own keys, drift and numbers, so what it computes is what it would alone, up to the

@@ -138,6 +138,7 @@ class Study:
         arms = None if arms is None else list(arms)
         store = Store() if store is None else store
         specs = self.specs(budget, arms, seeds, **settings)
+        command = self.command(budget, arms, seeds, **settings)
         if arms is None and compute != "never":
             absent = {name for name in self.arms if self.weights_of(name) == "absent"}
             specs = [s for s in specs if s.arm not in absent or store.state(s) == "done"]
@@ -148,7 +149,7 @@ class Study:
             store=store,
             time_limit=time_limit,
             progress=progress,
-            command=self.command(budget, arms, seeds, **settings),
+            command=f"{command} --together {together}" if together > 1 else command,
             together=together,
         )
 

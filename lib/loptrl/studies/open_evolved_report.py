@@ -119,7 +119,7 @@ def on_fitness(found: Evolved) -> str:
 
 
 def on_start(found: Evolved) -> str:
-    """How the end of the search on Breakout stands to its beginning."""
+    """How the end of the first search on Breakout stands to its beginning."""
     scores = found.evidence.scores
     if "breakout" not in scores.get("one", {}):
         return ""
@@ -136,7 +136,8 @@ def on_start(found: Evolved) -> str:
         if "breakout" in scores.get(optimizer, {}):
             others[words] = scores[optimizer]["breakout"]
     lines = [f"- {words}: {_change(final, other)}." for words, other in others.items()]
-    return paragraphs(["The end of the search on Breakout minus", "\n".join(lines)])
+    first = f"Agents with {found.evidence.optimizers['one']} minus"
+    return paragraphs([first, "\n".join(lines)])
 
 
 def on_adam(found: Evolved) -> str:
