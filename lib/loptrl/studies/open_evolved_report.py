@@ -193,7 +193,7 @@ def finals_figure(found: Evolved) -> Figure:
         {evidence.optimizers[one]: evidence.scores[one]["breakout"] for one in arms},
         looks={evidence.optimizers[one]: COMPARISON.looks[one] for one in arms},
         xlabel="final training return on Breakout",
-        references={"untrained": float(stats.iqm(_untrained(evidence)))},
+        references={"untrained agents": float(stats.iqm(_untrained(evidence)))},
     )
     return signed(figure, evidence, list(arms.values()))
 
