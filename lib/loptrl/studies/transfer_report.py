@@ -14,7 +14,7 @@ from loptrl.studies.changing_ant_evidence import load as load_joint
 from loptrl.studies.transfer import STILL, STUDY
 from loptrl.studies.words import estimate, paragraphs
 from loptrl.style import format_steps
-from loptrl.verdicts import Verdict
+from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
 __all__ = [
     "ARMS",
@@ -37,6 +37,7 @@ __all__ = [
 GRAPH_5 = ("adam", "transferred")
 AUTHORS = ("published", "published_1", "published_22")
 CURRICULUM = ("drift", "transferred", "curriculum")
+TRAINED = ("transferred", "drift", "curriculum", *AUTHORS)
 INSIDE = ("adam", "transferred", "published", "curriculum")
 CONTROLS = ("stationary", *STILL.values())
 CHANGING = ("adam", *(name for name in STUDY.arms if name not in CONTROLS), "drift")
@@ -146,7 +147,40 @@ def on_transfer(evidence: JointEvidence) -> str:
 def on_authors(evidence: JointEvidence) -> str:
     """What the weights of the source's authors do, and those that nobody trained."""
     arms = (*AUTHORS, "untrained")
-    return paragraphs([_at_a_quarter(evidence, arms), shared.finals(evidence, arms)])
+    words = [_at_a_quarter(evidence, arms), shared.finals(evidence, arms), _gained(evidence)]
+    return paragraphs(words)
+
+
+def _gained(evidence: JointEvidence) -> str:
+    """What meta-training gained over the random weights it starts from, seed by seed."""
+    lines = []
+    for arm in evidence.present(*TRAINED):
+        ends = [_finals_by_seed(evidence, one) for one in (arm, "untrained")]
+        both = sorted(ends[0].keys() & ends[1].keys())
+        if len(both) < MINIMUM_SEEDS:
+            continue
+        trained, untrained = ([own[seed] for seed in both] for own in ends)
+        change = stats.difference_ci(trained, untrained, rng=shared.rng(), paired=True)
+        verb = "undecided: the interval includes 0"
+        if not change.includes_zero:
+            verb = f"{'better' if change.value > 0 else 'worse'}: the interval excludes 0"
+        lines.append(f"- {evidence.all_arms[arm].label}: {change}, {len(both)} seeds, {verb}.")
+    if not lines:
+        return ""
+    return paragraphs(
+        [
+            "Final return minus that with untrained weights, seed against the same seed, which has "
+            "the same first networks and meets the same changes:",
+            "\n".join(lines),
+        ]
+    )
+
+
+def _finals_by_seed(evidence: JointEvidence, arm: str) -> dict[int, float]:
+    if not evidence.has(arm):
+        return {}
+    seeds = [run.spec.seed for run in evidence.runs.of(arm)]
+    return dict(zip(seeds, stats.final(*evidence.returns(arm)), strict=True))
 
 
 def on_curriculum(evidence: JointEvidence) -> str:
