@@ -43,7 +43,7 @@ COMPARISON = Comparison.of(
         learned(f"open/{_WEIGHTS[optimizer]}") if optimizer in _WEIGHTS else tuned(optimizer, task)
     ),
     looks={
-        "start": "open:untrained",
+        "start": "open:random",
         "early": "open:first_generations",
         "one": "open:evolved",
         "slow": "open:second",
