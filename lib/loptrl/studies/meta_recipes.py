@@ -91,7 +91,7 @@ def _open(**settings: Any) -> EvolutionConfig:
     # tuned Adam goes from 0.5 to 5.60 on Breakout and from 0.4 to 0.83 on Asterix (means over 20
     # seeds, study 9): with less there would be little to tell members apart by. In so few updates
     # the official start, all weights 0, with the official sigma of 0.03 moves an agent too little
-    # to change any of its returns: all members are equal. Around untrained weights they differ.
+    # to change any of its returns: 12 members were equal. Around untrained weights they differ.
     agent = {**MINATAR, "hidden": [16, 16]}
     size = {"population": 64, "env_steps": 200_000, "zero_start": False}
     return EvolutionConfig(**{**size, "agent": agent, **settings})
