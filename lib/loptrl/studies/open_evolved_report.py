@@ -19,7 +19,7 @@ from loptrl.studies.comparison_evidence import ComparisonEvidence
 from loptrl.studies.evidence import Compute
 from loptrl.studies.open_evolved import COMPARISON, EVOLUTIONS, RECIPES
 from loptrl.studies.signed import in_print, note, signed
-from loptrl.studies.words import estimate, paragraphs
+from loptrl.studies.words import change, estimate, paragraphs
 
 __all__ = [
     "Evolved",
@@ -135,7 +135,7 @@ def on_start(found: Evolved) -> str:
     ):
         if "breakout" in scores.get(optimizer, {}):
             others[words] = scores[optimizer]["breakout"]
-    lines = [f"- {words}: {_change(final, other)}." for words, other in others.items()]
+    lines = [f"- {words}: {change(final, other)}." for words, other in others.items()]
     first = f"Agents with {found.evidence.optimizers['one']} minus"
     return paragraphs([first, "\n".join(lines)])
 
@@ -145,7 +145,7 @@ def on_adam(found: Evolved) -> str:
     scores = found.evidence.scores
     return "\n".join(
         f"- {words}, {found.evidence.optimizers[optimizer]} minus Adam: "
-        f"{_change(scores[optimizer][task], scores['adam'][task])}."
+        f"{change(scores[optimizer][task], scores['adam'][task])}."
         for task, words in found.evidence.tasks.items()
         for optimizer in EVOLUTIONS
         if task in scores.get(optimizer, {}) and task in scores.get("adam", {})
@@ -206,11 +206,3 @@ def _untrained(evidence: ComparisonEvidence) -> np.ndarray:
     """Returns on Breakout of untrained policies, actions sampled: `[num_seeds]`."""
     arm = next(iter(evidence.arms("breakout").values()))
     return evidence.rows(arm, "eval_return")[:, 0]
-
-
-def _change(x: np.ndarray, y: np.ndarray) -> str:
-    """The difference of two sets of returns in words."""
-    change = stats.difference_ci(x, y, rng=np.random.default_rng(0))
-    if change.low > 0 or change.high < 0:
-        return f"{change}, {'better' if change.low > 0 else 'worse'}: the interval excludes 0"
-    return f"{change}, undecided: the interval includes 0"

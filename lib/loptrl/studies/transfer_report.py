@@ -12,7 +12,7 @@ from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
 from loptrl.studies.transfer import STILL, STUDY
-from loptrl.studies.words import estimate, paragraphs
+from loptrl.studies.words import change, estimate, paragraphs
 from loptrl.style import format_steps
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
@@ -160,11 +160,8 @@ def _gained(evidence: JointEvidence) -> str:
         if len(both) < MINIMUM_SEEDS:
             continue
         trained, untrained = ([own[seed] for seed in both] for own in ends)
-        change = stats.difference_ci(trained, untrained, rng=shared.rng(), paired=True)
-        verb = "undecided: the interval includes 0"
-        if not change.includes_zero:
-            verb = f"{'better' if change.value > 0 else 'worse'}: the interval excludes 0"
-        lines.append(f"- {evidence.all_arms[arm].label}: {change}, {len(both)} seeds, {verb}.")
+        gain = change(trained, untrained, paired=True)
+        lines.append(f"- {evidence.all_arms[arm].label} ({len(both)} seeds): {gain}.")
     if not lines:
         return ""
     return paragraphs(

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from loptrl import stats
 
-__all__ = ["estimate", "interval", "listed", "paragraphs", "plural"]
+__all__ = ["change", "estimate", "interval", "listed", "paragraphs", "plural"]
 
 
 def listed(words: Sequence[str]) -> str:
@@ -43,3 +43,14 @@ def estimate(values: ArrayLike, statistic: stats.Statistic = stats.iqm) -> str:
         found = dataclasses.replace(found, low=found.value, high=found.value)
         return str(found).partition(" [")[0]
     return str(found)
+
+
+def change(x: ArrayLike, y: ArrayLike, *, paired: bool = False) -> str:
+    """The IQM of returns x minus that of y, with its 95 % interval and what that says.
+
+    `paired`: see `stats.difference_ci`.
+    """
+    found = stats.difference_ci(x, y, rng=np.random.default_rng(0), paired=paired)
+    if found.low > 0 or found.high < 0:
+        return f"{found}, {'better' if found.low > 0 else 'worse'}: the interval excludes 0"
+    return f"{found}, undecided: the interval includes 0"
