@@ -214,6 +214,9 @@ def test_bodies(store):
     fill(store, brax_ant, ["ant"], {"adam": 5000.0, "open": 5000.0, "open_multi": 1000.0})
     verdict = comparison_report.claims(of_bodies(store))["C11"]
     assert verdict.status == "supported"
+    answer = comparison_report.headline(of_bodies(store))
+    assert answer.startswith("**Where tuned Adam scores 1 on Ant, the learned optimizers score:")
+    assert "No run on Humanoid is stored yet." in answer
     drawn = comparison_figures.curves_figure(of_bodies(store))
     assert [axes.get_title(loc="left") for axes in drawn.axes] == ["Ant"]
 

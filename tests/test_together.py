@@ -6,6 +6,8 @@ import os
 import signal
 from typing import ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from loptrl import checkpoints
 from loptrl.drive import load_or_run
 from loptrl.errors import LoptrlError, Stopped
 from loptrl.ppo.config import PPOConfig
+from loptrl.ppo.program import PPOGroup
 from loptrl.runs import Store
 from loptrl.studies.base import Arm, Budget, Study
 from loptrl.studies.training import make_program
@@ -180,6 +183,27 @@ def test_agents_are_those_of_the_runs_alone(tmp_path, arm):
     assert len({float(run.frame["weight_norm"].iloc[-1]) for run in found}) == 3
     frictions = {tuple(run.frame["dynamics_friction"]) for run in found}
     assert len(frictions) == (3 if arm == "drift" else 1)
+
+
+def test_an_agent_that_becomes_nan_ends_alone(tmp_path, monkeypatch):
+    """The others of its program go on to the same bits; it is stored up to where it ended."""
+    whole, poisoned = stores(tmp_path)
+    expected = STUDY.load_or_run("smoke", ["adam"], store=whole, progress=False, together=3).runs
+    advance = PPOGroup.advance
+
+    def poison(self, state):
+        state, rows = advance(self, state)
+        if rows[0][-1]["env_steps"] == 256:
+            params = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), state.params)
+            state = state._replace(params=params)
+        return state, rows
+
+    monkeypatch.setattr(PPOGroup, "advance", poison)
+    found = STUDY.load_or_run("smoke", ["adam"], store=poisoned, progress=False, together=3).runs
+    assert [run.manifest["diverged_at"] for run in found] == [None, 384, None]
+    assert found[1].frame["env_steps"].iloc[-1] == 384
+    for i in (0, 2):
+        pd.testing.assert_frame_equal(expected[i].frame, found[i].frame)
 
 
 def test_agents_together_resume_to_the_same_bits(tmp_path):

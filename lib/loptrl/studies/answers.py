@@ -11,6 +11,7 @@ from typing import Any
 from loptrl.runs import Store
 from loptrl.studies import (
     adam_collapse_report,
+    brax_ant,
     comparison_report,
     cost_report,
     gradient_report,
@@ -43,6 +44,7 @@ PAGES: Mapping[str, Any] = MappingProxyType(
         "02_optim4rl_l2": optim4rl_l2_report,
         "03_transfer": transfer_report,
         "04_open_multitask": _of(open_multitask.COMPARISON),
+        "05_brax_ant": _of(brax_ant.COMPARISON),
         "07_meta_cost": cost_report,
         "08_gradient_statistics": gradient_report,
         "09_open_evolved": open_evolved_report,

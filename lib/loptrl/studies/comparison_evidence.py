@@ -119,19 +119,25 @@ class ComparisonEvidence(StudyEvidence):
                 found.setdefault(optimizer, {})[task] = final
         return found
 
+    @property
+    def started(self) -> Mapping[str, str]:
+        """The `tasks` on which a run of any optimizer is stored."""
+        return {task: words for task, words in self.tasks.items() if self.arms(task)}
+
     def complete(self) -> dict[str, dict[str, np.ndarray]]:
         """`scores` of the optimizers that have runs on every task."""
         return {name: own for name, own in self.scores.items() if len(own) == len(self.tasks)}
 
     def normalised(self) -> dict[str, np.ndarray]:
-        """Optimizer -> scores over Adam's mean on each task, [num_runs, num_tasks].
+        """Optimizer -> scores over Adam's mean on each `started` task, [num_runs, num_tasks].
 
-        Of the optimizers with runs on every task; each is cut to the seeds that every task has.
+        Of the optimizers with runs on all of these; each is cut to the seeds that every task has.
         """
-        scores = self.complete()
+        tasks = self.started
+        scores = {name: own for name, own in self.scores.items() if len(own) == len(tasks)}
         if "adam" not in scores:
             return {}
-        level = [np.mean(scores["adam"][task]) for task in self.tasks]
+        level = [np.mean(scores["adam"][task]) for task in tasks]
         return {name: stats.task_matrix(own) / level for name, own in scores.items()}
 
     def without_weights(self) -> list[str]:

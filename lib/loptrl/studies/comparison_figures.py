@@ -23,7 +23,7 @@ _NO_ADAM = "Not drawn: it needs runs of Adam and of one other optimizer on every
 
 def curves_figure(evidence: ComparisonEvidence) -> Figure:
     """One panel a task: training returns; dotted what the source report measured, where it did."""
-    tasks = [task for task in evidence.tasks if evidence.arms(task)]
+    tasks = list(evidence.started)
     if not tasks:
         return note(_NOTHING)
     panels = {

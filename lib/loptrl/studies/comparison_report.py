@@ -69,14 +69,16 @@ def headline(evidence: ComparisonEvidence) -> str:
         answer = "**No run is stored: nothing can be said yet.**"
     elif learned:
         parts = [f"{evidence.optimizers[n]} {estimate(normal[n])}" for n in learned]
+        tasks = list(evidence.started.values())
+        average = "the average over " if len(tasks) > 1 else ""
         answer = (
-            f"**Where tuned Adam scores 1 on the average over {listed(_words(evidence))}, "
+            f"**Where tuned Adam scores 1 on {average}{listed(tasks)}, "
             f"the learned optimizers score: {'; '.join(parts)}.**"
         )
     else:
         answer = (
-            "**No learned optimizer has runs on every task yet: nothing can be said on the "
-            "average.**"
+            "**No learned optimizer has runs on every task where there are any: nothing can be "
+            "said on the average yet.**"
         )
     found = claims(evidence)
     lines = [
@@ -84,6 +86,9 @@ def headline(evidence: ComparisonEvidence) -> str:
         for status in ("supported", "contradicted", "undecided")
         if (names := [name for name, v in found.items() if v.status == status])
     ]
+    unstarted = [words for task, words in evidence.tasks.items() if task not in evidence.started]
+    if unstarted and evidence.runs.runs:
+        lines.append(f"No run on {listed(unstarted)} is stored yet.")
     if evidence.missing() or evidence.without_weights():
         lines.append("Not every planned run is stored; the last paragraph counts what is missing.")
     return f"{answer}\n\n" + " ".join(lines)
