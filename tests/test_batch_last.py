@@ -201,13 +201,11 @@ def test_equal_to_vmap(case):
     check_equal(vmap_last(fun, tuple(flags))(*arguments), expected)
     # Compiled, everything is a tracer; what was static before is still.
     check_equal(jax.jit(vmap_last(fun, tuple(flags)))(*arguments), expected)
-    kept = vmap_last(fun, tuple(flags), keep_products=True)
-    check_equal(jax.jit(kept)(*arguments), expected)
 
 
-@pytest.mark.parametrize("first", [0.0, -0.0, 1.0, np.nan, -np.inf])
-def test_kept_products_are_computed_once(first):
-    """Each stays behind a loop in the compiled program, which XLA does not fuse across."""
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="elsewhere it is left to XLA")
+def test_products_and_transcendental_functions_are_computed_once():
+    """Each stays behind a call in the compiled program, which XLA does not fuse across."""
 
     def chain(x, w):
         for _ in range(3):
@@ -215,13 +213,10 @@ def test_kept_products_are_computed_once(first):
         return x
 
     x, w = draw(3, BATCH), draw(3, 3)
-    x[0, 0] = first
-    loops = {}
-    for keep in (False, True):
-        fast = jax.jit(vmap_last(chain, (True, False), keep_products=keep))
-        loops[keep] = fast.lower(x, w).compile().as_text().count(" while(")
-        check_equal(fast(x, w), jax.vmap(chain, (-1, None), -1)(x, w))
-    assert loops == {False: 0, True: 3}
+    fast = jax.jit(vmap_last(chain, (True, False)))
+    calls = fast.lower(x, w).compile().as_text().count(" call(")
+    assert calls == 6, "three products and three tanh"
+    check_equal(fast(x, w), jax.vmap(chain, (-1, None), -1)(x, w))
 
 
 def test_every_rule_is_exercised():

@@ -5,11 +5,15 @@ front, `[batch, links, 3]`, whatever `in_axes` says, because most batching rules
 the innermost loop then runs over three numbers and no SIMD unit is ever full. Here each primitive
 of the traced function is evaluated with the batch last, `[links, 3, batch]`, so that the
 innermost loop runs over environments. The values are the same up to rounding.
+
+XLA may fuse long chains of products and compute each again for every use of every component of it,
+and leaves loops over a transcendental function or a short sum without SIMD. So products,
+transcendental functions, stacks and sums are computed once and kept, see `fusion.keep`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from loptrl.envs.fusion import keeper
+from loptrl.envs.fusion import keep
 
 __all__ = ["vmap_last"]
 
@@ -27,13 +31,6 @@ class _Value(NamedTuple):
 
     array: Any
     batched: bool
-
-
-class _Batch(NamedTuple):
-    """The size of the batch, and what makes an array that is not computed again by its users."""
-
-    size: int
-    keep: Callable[[jax.Array], jax.Array]
 
 
 _Rule = Callable[..., list[Any]]
@@ -46,8 +43,9 @@ _ELEMENTWISE = frozenset(
     "shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient "
     "sub tan tanh xor".split()
 )
+_TRANSCENDENTAL = frozenset("acos asin atan atan2 cos exp log pow sin tan tanh".split())
 _REDUCTIONS = frozenset(
-    "reduce_sum reduce_max reduce_min reduce_and reduce_or reduce_prod argmax argmin "
+    "reduce_max reduce_min reduce_and reduce_or reduce_prod argmax argmin "
     "cumsum cumprod cummax cummin rev squeeze".split()
 )
 
@@ -87,17 +85,12 @@ _FOLDS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def vmap_last(
-    fun: Callable[..., Any], batched: tuple[bool, ...], *, keep_products: bool = False
-) -> Callable[..., Any]:
+def vmap_last(fun: Callable[..., Any], batched: tuple[bool, ...]) -> Callable[..., Any]:
     """Vectorise `fun` over a trailing batch axis of the arguments marked in `batched`.
 
     Args:
         fun: a function of pytrees of arrays, written for one element.
         batched: per positional argument, whether its leaves carry a last axis `[..., batch]`.
-        keep_products: scalar and matrix products are computed once and kept. Otherwise XLA may
-            fuse long chains of them and compute a product again for each use of each component of
-            it. Such a function has no reverse-mode derivative.
 
     Returns:
         A function of the same arguments; every leaf of its result has the shape `[..., batch]`.
@@ -131,16 +124,14 @@ def vmap_last(
             lambda *flat: fun(*jax.tree.unflatten(tree, flat)), return_shape=True
         )(*one)
         values = [_Value(leaf, flag) for leaf, flag in zip(leaves, flags)]
-        floats = [v.array for v in values if v.batched and v.array.dtype == jnp.float32]
-        keep = keeper(floats[0]) if keep_products and floats else lambda array: array
-        evaluated = _evaluate(closed, values, _Batch(size, keep))
+        evaluated = _evaluate(closed, values, size)
         results = [_with_batch(v, size) for v in evaluated]
         return jax.tree.unflatten(jax.tree.structure(out), results)
 
     return wrapped
 
 
-def _evaluate(closed: core.ClosedJaxpr, args: list[_Value], batch: _Batch) -> list[_Value]:
+def _evaluate(closed: core.ClosedJaxpr, args: list[_Value], size: int) -> list[_Value]:
     env: dict[Any, _Value] = {}
 
     def read(atom: Any) -> _Value:
@@ -150,16 +141,16 @@ def _evaluate(closed: core.ClosedJaxpr, args: list[_Value], batch: _Batch) -> li
     env.update(zip(closed.jaxpr.invars, args))
     for eqn in closed.jaxpr.eqns:
         inputs = [read(atom) for atom in eqn.invars]
-        env.update(zip(eqn.outvars, _apply(eqn, inputs, batch)))
+        env.update(zip(eqn.outvars, _apply(eqn, inputs, size)))
     return [read(atom) for atom in closed.jaxpr.outvars]
 
 
-def _apply(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[_Value]:
+def _apply(eqn: Any, inputs: list[_Value], size: int) -> list[_Value]:
     name, params = eqn.primitive.name, eqn.params
     inner = params.get("jaxpr", params.get("call_jaxpr"))
     if name in ("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call", "remat2"):
         inner = inner if hasattr(inner, "consts") else core.ClosedJaxpr(inner, ())
-        return _evaluate(inner, inputs, batch)
+        return _evaluate(inner, inputs, size)
     arrays = [v.array for v in inputs]
     if not any(v.batched for v in inputs):
         if any(isinstance(a, jax.core.Tracer) for a in arrays):
@@ -172,12 +163,12 @@ def _apply(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[_Value]:
         with jax.ensure_compile_time_eval():
             return _unbatched(eqn, arrays)
     if name in _ELEMENTWISE:
-        out = eqn.primitive.bind(*_aligned(inputs, eqn, batch), **params)
-        return [_Value(out, True)]
+        out = eqn.primitive.bind(*_aligned(inputs, eqn, size), **params)
+        return [_Value(keep(out) if name in _TRANSCENDENTAL else out, True)]
     if name in _REDUCTIONS:
         return [_Value(eqn.primitive.bind(*arrays, **params), True)]
     rule = _RULES.get(name)
-    outputs = rule(eqn, inputs, batch) if rule else None
+    outputs = rule(eqn, inputs, size) if rule else None
     if outputs is None:
         outputs = _fallback(eqn, inputs)
     return [_Value(array, True) for array in outputs]
@@ -206,7 +197,7 @@ def _with_batch(value: _Value, size: int) -> jax.Array:
     return jnp.broadcast_to(array[..., None], array.shape + (size,))
 
 
-def _aligned(inputs: list[_Value], eqn: Any, batch: _Batch) -> list[Any]:
+def _aligned(inputs: list[_Value], eqn: Any, size: int) -> list[Any]:
     """Operands of an elementwise primitive, all with the output's shape `[..., batch]`."""
     shape = eqn.outvars[0].aval.shape
     out = []
@@ -214,7 +205,7 @@ def _aligned(inputs: list[_Value], eqn: Any, batch: _Batch) -> list[Any]:
         array = value.array if value.batched else jnp.asarray(value.array)[..., None]
         missing = len(shape) + 1 - array.ndim  # the scalar operands of select_n and clamp
         array = jnp.reshape(array, (1,) * missing + array.shape)
-        out.append(jnp.broadcast_to(array, (*shape, batch.size)))
+        out.append(jnp.broadcast_to(array, (*shape, size)))
     return out
 
 
@@ -227,46 +218,45 @@ def _rule(name: str) -> Callable[[_Rule], _Rule]:
 
 
 @_rule("broadcast_in_dim")
-def _broadcast_in_dim(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+def _broadcast_in_dim(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     shape, dims = eqn.params["shape"], eqn.params["broadcast_dimensions"]
-    out = jax.lax.broadcast_in_dim(inputs[0].array, (*shape, batch.size), (*dims, len(shape)))
+    out = jax.lax.broadcast_in_dim(inputs[0].array, (*shape, size), (*dims, len(shape)))
     return [out]
 
 
 @_rule("reshape")
-def _reshape(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
-    return [jnp.reshape(inputs[0].array, (*eqn.params["new_sizes"], batch.size))]
+def _reshape(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+    return [jnp.reshape(inputs[0].array, (*eqn.params["new_sizes"], size))]
 
 
 @_rule("transpose")
-def _transpose(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+def _transpose(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     order = eqn.params["permutation"]
     return [jnp.transpose(inputs[0].array, (*order, len(order)))]
 
 
 @_rule("concatenate")
-def _concatenate(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
-    return [
-        jax.lax.concatenate([_with_batch(v, batch.size) for v in inputs], eqn.params["dimension"])
-    ]
+def _concatenate(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+    out = jax.lax.concatenate([_with_batch(v, size) for v in inputs], eqn.params["dimension"])
+    return [keep(out) if len(inputs) > 2 else out]
 
 
 @_rule("slice")
-def _slice(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+def _slice(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     params = eqn.params
     strides = params["strides"]
     return [
         jax.lax.slice(
             inputs[0].array,
             (*params["start_indices"], 0),
-            (*params["limit_indices"], batch.size),
+            (*params["limit_indices"], size),
             None if strides is None else (*strides, 1),
         )
     ]
 
 
 @_rule("pad")
-def _pad(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+def _pad(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     if inputs[1].batched:
         return None
     config = (*eqn.params["padding_config"], (0, 0, 0))
@@ -274,17 +264,17 @@ def _pad(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
 
 
 @_rule("tile")
-def _tile(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+def _tile(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     return [jnp.tile(inputs[0].array, (*eqn.params["reps"], 1))]
 
 
 @_rule("split")
-def _split(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+def _split(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     return list(jax.lax.split(inputs[0].array, eqn.params["sizes"], eqn.params["axis"]))
 
 
 @_rule("dot_general")
-def _dot_general(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+def _dot_general(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     """Products of 3-vectors and 3x3 matrices: a multiplication and a sum, with the batch inside."""
     (contract_a, contract_b), (batch_a, batch_b) = eqn.params["dimension_numbers"]
     a, b = (v.array if v.batched else jnp.asarray(v.array)[..., None] for v in inputs)
@@ -295,19 +285,28 @@ def _dot_general(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
     b = jnp.transpose(b, (*batch_b, *free_b, *contract_b, rank_b))
     a = jnp.expand_dims(a, [len(batch_a) + len(free_a) + i for i in range(len(free_b))])
     b = jnp.expand_dims(b, [len(batch_b) + i for i in range(len(free_a))])
-    product = (a * b).astype(eqn.outvars[0].aval.dtype)
     outer = len(batch_a) + len(free_a) + len(free_b)
-    out = product
-    for _ in contract_a:  # unrolled: a chain of additions fuses, a reduction over axis -2 does not
+    out = _sum((a * b).astype(eqn.outvars[0].aval.dtype), range(outer, outer + len(contract_a)))
+    return [keep(jnp.broadcast_to(out, (*eqn.outvars[0].aval.shape, size)))]
+
+
+@_rule("reduce_sum")
+def _reduce_sum(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
+    return [keep(_sum(inputs[0].array, eqn.params["axes"]))]
+
+
+def _sum(array: jax.Array, axes: Iterable[int]) -> jax.Array:
+    """Unrolled: a chain of additions fuses, a reduction over any but the last axis does not."""
+    for axis in sorted(axes, reverse=True):
         parts = [
-            jax.lax.index_in_dim(out, i, outer, keepdims=False) for i in range(out.shape[outer])
+            jax.lax.index_in_dim(array, i, axis, keepdims=False) for i in range(array.shape[axis])
         ]
-        out = sum(parts[1:], parts[0])
-    return [batch.keep(jnp.broadcast_to(out, (*eqn.outvars[0].aval.shape, batch.size)))]
+        array = sum(parts[1:], parts[0])
+    return array
 
 
 @_rule("gather")
-def _gather(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+def _gather(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     """Static indices: a concatenation of slices."""
     operand, indices = inputs
     if indices.batched or isinstance(indices.array, jax.core.Tracer):
@@ -324,11 +323,7 @@ def _gather(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
         )
     if (flat < 0).any():
         return None
-    return [
-        _take_static(operand.array.reshape(-1, batch.size), flat.ravel()).reshape(
-            *flat.shape, batch.size
-        )
-    ]
+    return [_take_static(operand.array.reshape(-1, size), flat.ravel()).reshape(*flat.shape, size)]
 
 
 def _take_static(rows: jax.Array, index: np.ndarray) -> jax.Array:
@@ -340,7 +335,7 @@ def _take_static(rows: jax.Array, index: np.ndarray) -> jax.Array:
 
 
 @_rule("scatter-add")
-def _scatter_add(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+def _scatter_add(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     """Static indices: a product with a constant matrix of zeros and ones."""
     operand, indices, updates = inputs
     if indices.batched or isinstance(indices.array, jax.core.Tracer):
@@ -355,34 +350,34 @@ def _scatter_add(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
             )
         )(jnp.eye(count).reshape(count, *shapes[2]))
     targets = np.asarray(images).reshape(count, -1)
-    base = _with_batch(operand, batch.size)
-    values = _with_batch(updates, batch.size).reshape(count, batch.size)
+    base = _with_batch(operand, size)
+    values = _with_batch(updates, size).reshape(count, size)
     total = jnp.asarray(targets.T, values.dtype) @ values
-    return [base + total.reshape(*shapes[0], batch.size)]
+    return [base + total.reshape(*shapes[0], size)]
 
 
 @_rule("cond")
-def _cond(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+def _cond(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     index, *operands = inputs
     if index.batched or isinstance(index.array, jax.core.Tracer):
         return None
     branches = eqn.params["branches"]
     branch = branches[int(np.clip(np.asarray(index.array), 0, len(branches) - 1))]
-    return [_with_batch(v, batch.size) for v in _evaluate(branch, operands, batch)]
+    return [_with_batch(v, size) for v in _evaluate(branch, operands, size)]
 
 
 @_rule("scan")
-def _scan(eqn: Any, inputs: list[_Value], batch: _Batch) -> list[Any]:
+def _scan(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
     params = eqn.params
     num_consts, num_carry = params["num_consts"], params["num_carry"]
     consts, xs = inputs[:num_consts], inputs[num_consts + num_carry :]
-    carry = [_with_batch(v, batch.size) for v in inputs[num_consts : num_consts + num_carry]]
+    carry = [_with_batch(v, size) for v in inputs[num_consts : num_consts + num_carry]]
 
     def body(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
         values = [_Value(c, True) for c in carry]
         slices = [_Value(a, v.batched) for a, v in zip(x, xs)]
-        out = _evaluate(params["jaxpr"], [*consts, *values, *slices], batch)
-        out = [_with_batch(v, batch.size) for v in out]
+        out = _evaluate(params["jaxpr"], [*consts, *values, *slices], size)
+        out = [_with_batch(v, size) for v in out]
         return out[:num_carry], out[num_carry:]
 
     carry, ys = jax.lax.scan(

@@ -51,9 +51,6 @@ class BraxBody:
                 f"unknown backend {backend!r}: expected one of {', '.join(_BACKENDS)}"
             )
         self.name, self.backend, self.layout = name, backend, layout
-        # Its step multiplies along far longer chains than that of the spring backend. On a CPU this
-        # makes it 5 times as fast, and the spring's no faster.
-        self.keep_products = backend == "positional"
         self._env = _load(name, backend)
         self.observation_size = int(self._env.observation_size)
         self.action_size = int(self._env.action_size)

@@ -54,7 +54,6 @@ class MinAtar:
     discrete = True
     num_actuators = 1
     layout = "first"
-    keep_products = False
 
     def __init__(self, name: str) -> None:
         if name not in GAMES:

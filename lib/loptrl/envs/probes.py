@@ -27,7 +27,6 @@ class _Probe:
     num_actuators = 1
     max_episode_steps = 1
     layout = "first"
-    keep_products = False
 
     def _start(self, key: jax.Array) -> jax.Array:
         del key

@@ -40,7 +40,6 @@ class World(Protocol):
     num_actuators: int
     max_episode_steps: int
     layout: Literal["first", "last"]
-    keep_products: bool  # see `vmap_last`; of a world with its batch last
 
     def reset(self, key: jax.Array, dynamics: Dynamics) -> tuple[Any, jax.Array]: ...
 
@@ -72,11 +71,7 @@ class VectorWorld:
         """One step without resets: a finished episode goes on. `action` is `[n, ...]`."""
         if self._last:
             # The key is bound outside: vmap_last evaluates arrays of numbers only.
-            one = vmap_last(
-                lambda s, a, d: self.world.step(key, s, a, d),
-                (True, True, False),
-                keep_products=self.world.keep_products,
-            )
+            one = vmap_last(lambda s, a, d: self.world.step(key, s, a, d), (True, True, False))
             state, step = one(state, jnp.moveaxis(action, 0, -1), dynamics)
             return state, jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), step)
         keys = jax.random.split(key, action.shape[0])
