@@ -64,6 +64,7 @@ CASES = {
     "clamp": (lambda x: lax.clamp(-0.5, x, 0.5), [((2, 3), B)]),
     "types": (lambda x: (x > 0).astype(jnp.int32) + jnp.round(x).astype(jnp.int32), [((4,), B)]),
     "powers": (lambda x: x**3 + jnp.abs(x) ** 0.5 + jnp.arctan2(x, x + 2), [((4,), B)]),
+    "sums of none and of many": (lambda x, y: (x.sum(0), y.sum()), [((0, 2), B), ((70,), B)]),
     "sums": (lambda x: (x.sum(), x.sum(0), x.mean((0, 2)), x.prod(1)), [((2, 3, 4), B)]),
     "extremes": (lambda x: (x.max(1), x.min(), x.argmax(0), x.argmin(1)), [((3, 4), B)]),
     "all and any": (lambda x: ((x > 0).all(0), (x > 0).any()), [((3, 4), B)]),

@@ -44,6 +44,7 @@ _ELEMENTWISE = frozenset(
     "sub tan tanh xor".split()
 )
 _TRANSCENDENTAL = frozenset("acos asin atan atan2 cos exp log pow sin tan tanh".split())
+_UNROLLED = 64  # terms of a sum
 _REDUCTIONS = frozenset(
     "reduce_max reduce_min reduce_and reduce_or reduce_prod argmax argmin "
     "cumsum cumprod cummax cummin rev squeeze".split()
@@ -292,7 +293,10 @@ def _dot_general(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
 
 @_rule("reduce_sum")
 def _reduce_sum(eqn: Any, inputs: list[_Value], size: int) -> list[Any]:
-    return [keep(_sum(inputs[0].array, eqn.params["axes"]))]
+    array, axes = inputs[0].array, eqn.params["axes"]
+    if not 0 < np.prod([array.shape[axis] for axis in axes]) <= _UNROLLED:
+        return [eqn.primitive.bind(array, **eqn.params)]
+    return [keep(_sum(array, axes))]
 
 
 def _sum(array: jax.Array, axes: Iterable[int]) -> jax.Array:
