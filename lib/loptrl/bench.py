@@ -46,7 +46,7 @@ BRAX_ALL = "brax:all"
 """The same with one host device per core, which is how our agent runs."""
 
 EVOLUTION = "evolution"
-"""Trainings of the members of a generation of OPEN's evolution on Breakout, on one device."""
+"""Trainings of a generation's members, OPEN's evolution on Breakout, on one device of one core."""
 
 EVOLUTION_ALL = "evolution:all"
 """The same with one host device per core."""
@@ -236,9 +236,12 @@ def measure_evolution(seconds: float, host_devices: int | None = None) -> dict[s
 
     Args:
         seconds: about how long to measure; at least two generations are timed.
-        host_devices: devices to make of a CPU, over which members are shared out; None for one
-            per core.
+        host_devices: devices to make of a CPU, of a core each, over which members are shared out;
+            None for one per core.
     """
+    if host_devices is not None:
+        # Otherwise XLA's threads would lend few devices the other cores.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:host_devices])
     count = devices.prepare(host_devices)
     from loptrl.studies import meta_recipes, meta_runs
     from loptrl.studies.meta_training import make_evolution_program
