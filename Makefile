@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 TOC := _build/_toc.yml
 HTML := _build/html
-STUDIES := adam_collapse optim4rl_l2 transfer meta_cost gradient_statistics
+STUDIES := adam_collapse optim4rl_l2 transfer open_multitask brax_ant meta_sensitivity meta_cost \
+	gradient_statistics physics_path open_evolved
 
 .PHONY: help book test lint results lock clean
 

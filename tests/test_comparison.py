@@ -174,6 +174,15 @@ def test_too_few_seeds_are_said_in_words(store):
     assert not re.search(r"[a-z]_[a-z]", text), "no key is left"
 
 
+def test_an_optimizer_with_too_few_seeds_does_not_spoil_the_verdicts(store):
+    fill(store, open_multitask, GAMES, {"adam": 10.0, "open_multi": 20.0})
+    before = comparison_report.claims(of_games(store))
+    fill(store, open_multitask, GAMES, {"optim4rl": 5.0}, seeds=2)
+    after = comparison_report.claims(of_games(store))
+    assert [v.status for v in after.values()] == [v.status for v in before.values()]
+    assert before["C9"].status == "supported" and "Optim4RL" not in after["C9"].reason
+
+
 def test_the_words_and_tables(games):
     found = of_games(games)
     answer = comparison_report.headline(found)

@@ -17,6 +17,13 @@ def rng(seed: int = 0) -> np.random.Generator:
 # --- aggregates ---------------------------------------------------------------------------------
 
 
+def test_a_fresh_generator_leaves_the_given_one_as_it_was():
+    rng = np.random.default_rng(3)
+    first, second = (stats.fresh(rng).random(4) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, rng.random(4))
+
+
 def test_iqm_by_hand():
     # Eight numbers lose two at each end: (3 + 4 + 5 + 6) / 4.
     assert stats.iqm([8, 1, 7, 2, 6, 3, 5, 4]) == 4.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -23,6 +24,7 @@ __all__ = [
     "draw",
     "draw_references",
     "legend",
+    "log_ticks",
     "look_of",
     "not_empty",
     "number_axis",
@@ -76,12 +78,7 @@ def value_axis(axes: Axes, scale: str, values: Sequence[np.ndarray]) -> None:
         positive = everything[everything > 0]
         if positive.size == everything.size:
             axes.set_yscale("log")
-            axes.yaxis.set_minor_formatter(NullFormatter())
-            if positive.max() / positive.min() > 30:
-                axes.yaxis.set_major_locator(LogLocator(numticks=5))
-            else:
-                axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=6))
-                axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+            log_ticks(axes.yaxis, float(positive.min()), float(positive.max()))
             return
         if positive.size:
             axes.set_yscale("symlog", linthresh=float(np.percentile(positive, 2)))
@@ -89,6 +86,18 @@ def value_axis(axes: Axes, scale: str, values: Sequence[np.ndarray]) -> None:
                 axes.set_ylim(bottom=0)
             return
     number_axis(axes.yaxis)
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Enough labels to read a log axis whose numbers lie between `low` and `high`, both above 0."""
+    axis.set_minor_formatter(NullFormatter())
+    decades = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
+    if decades > 2:
+        axis.set_major_locator(LogLocator(numticks=5))
+        return
+    subs = (1.0, 3.0) if high > 10 * low else (1.0, 2.0, 5.0)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda y, _: style.format_number(y)))
 
 
 def draw(

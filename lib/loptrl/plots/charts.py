@@ -44,7 +44,9 @@ def interval_dots(
                 estimate = values
             else:
                 seeds = stats.checks.checked(values, f"the values of {name}", (1,))
-                estimate = stats.stratified_bootstrap_ci(seeds, statistic, rng=rng, level=level)
+                estimate = stats.stratified_bootstrap_ci(
+                    seeds, statistic, rng=stats.fresh(rng), level=level
+                )
                 axes.plot(
                     seeds,
                     np.full(seeds.size, row + 0.22),

@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ __all__ = [
     "Estimate",
     "Statistic",
     "difference_ci",
+    "fresh",
     "iqm",
     "mean",
     "performance_profile",
@@ -40,6 +42,11 @@ __all__ = [
 ]
 
 Statistic = Callable[[Floats], float]
+
+
+def fresh(rng: np.random.Generator) -> np.random.Generator:
+    """A copy, one for each interval that is printed: none depends on which were computed before."""
+    return copy.deepcopy(rng)
 
 
 @dataclass(frozen=True)

@@ -143,10 +143,8 @@ def headline(evidence: Evidence) -> str:
             f"{left or 'none'} {'dips and leaves the dip' if left < 2 else 'dip and leave the dip'}"
         )
         if evidence.has("stationary"):
-            ends = [shared.final(evidence, arm).value for arm in ("adam", "stationary")]
-            answer += (
-                f". The return ends at {ends[0]:,.0f}; on the stationary Ant at {ends[1]:,.0f}"
-            )
+            ends = [estimate(stats.final(*evidence.returns(arm))) for arm in ("adam", "stationary")]
+            answer += f". The return ends at {ends[0]}; on the stationary Ant at {ends[1]}"
         answer += ".**"
     decided = shared.statuses(claims(evidence), _SHORT, incomplete=bool(evidence.missing()))
     return f"{answer}\n\n{decided}"

@@ -66,7 +66,7 @@ def load(store: Store | None = None) -> Mapping[str, Any]:
 
 
 def answer(evidence: Mapping[str, Any], page: str) -> str:
-    """A page's answer in one bold sentence, and a line for each of its claims with its verdicts.
+    """A page's answer in one bold sentence; for each of its claims the verdicts and their reasons.
 
     Args:
         evidence: from `load`.
@@ -76,7 +76,7 @@ def answer(evidence: Mapping[str, Any], page: str) -> str:
     sentence = report.headline(evidence[page]).partition("\n\n")[0]
     verdicts = _claims(evidence, page)
     lines = [
-        f"- **{claim}.** {report.SAID[claim]} {statuses_of(verdicts, claim)}"
+        f"- **{claim}.** {report.SAID[claim]} {statuses_of(verdicts, claim, reasons=True)}"
         for claim in dict.fromkeys(verdict.claim for verdict in verdicts.values())
     ]
     return paragraphs([sentence, "\n".join(lines)])
@@ -94,7 +94,8 @@ def count(evidence: Mapping[str, Any]) -> str:
     return (
         f"**Of {len(verdicts)} verdicts so far, {numbers}.** They judge claims of the report under "
         "test, one of the literature (C4) and one of ours (H1); where a claim can be put to the "
-        "test in two ways it has a verdict for each."
+        "test in two ways it has a verdict for each. Read each with its reason: a claim can be "
+        "contradicted because what it asks for is not shown, for which too few seeds suffice."
     )
 
 

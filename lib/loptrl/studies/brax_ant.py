@@ -13,7 +13,7 @@ _OPTIMIZERS = {
     "adam": "Adam (tuned on Ant)",
     "rmsprop": "RMSProp (tuned on Ant)",
     "open": "OPEN (from Ant)",
-    "open_multi": "OPEN (from MinAtar)",
+    "open_multi": "OPEN (multi-task)",
     "optim4rl": "Optim4RL (from Ant)",
     "velo": "VeLO",
     "optim4rl_own": "Optim4RL (ours, from Ant)",

@@ -130,13 +130,13 @@ def final(evidence: AntEvidence, arm: str) -> stats.Estimate:
 
 
 def ends(evidence: AntEvidence, arm: str) -> str:
-    """An arm's end in words: "ends at 1,000, and 3 of 5 seeds collapse for good"."""
+    """An arm's end in words: "ends at 1,000 [900, 1,100], and 3 of 5 seeds collapse for good"."""
     reports = evidence.reports(arm)
     count, seeds = sum(r.collapsed for r in reports), len(reports)
     verb = "collapses" if count < 2 else "collapse"
+    end = estimate(stats.final(*evidence.returns(arm)))
     return (
-        f"ends at {final(evidence, arm).value:,.0f}, and {count or 'none'} of {seeds} "
-        f"{plural('seed', seeds)} {verb} for good"
+        f"ends at {end}, and {count or 'none'} of {seeds} {plural('seed', seeds)} {verb} for good"
     )
 
 

@@ -9,10 +9,11 @@ import pandas as pd
 
 from loptrl import stats, status_page, verdicts
 from loptrl.studies import brax_ant
+from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.comparison_evidence import ComparisonEvidence, load
 from loptrl.studies.meta_recipes import RECIPES
 from loptrl.studies.words import estimate, listed, paragraphs, plural
-from loptrl.verdicts import Verdict
+from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
 __all__ = [
     "SAID",
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 _NOT_LEARNED = ("adam", "rmsprop")
+_JUDGED = ("adam", "open_multi", "velo")
 _OTHER_OPENS = ("open", "open_own", "open_own_two")
 _C11 = ("adam", "open", "open_multi")
 SAID = {
@@ -33,6 +35,12 @@ SAID = {
     "C10": "The report: OPEN is the only learned optimizer above Adam on the average.",
     "C11": "The report: on Ant OPEN is at most level with Adam, and fails out of distribution.",
     "C12": "The report: VeLO performs poorly in reinforcement learning.",
+}
+_SHORT = {
+    "C9": "OPEN beats all baselines on the games",
+    "C10": "only OPEN is above Adam on the average",
+    "C11": "OPEN is at most level with Adam on Ant, and fails out of distribution",
+    "C12": "VeLO performs poorly",
 }
 
 
@@ -46,10 +54,15 @@ def claims(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
             return {"C11": Verdict("C11", "undecided", reason)}
         return {"C11": verdicts.c11(*own.values(), rng=_rng())}
     names = evidence.optimizers
+    # What has fewer seeds decides nothing, neither for nor against those that have enough.
     scores = {
         names[name]: {evidence.tasks[task]: values for task, values in own.items()}
         for name, own in evidence.complete().items()
-        if name not in _OTHER_OPENS
+        if name in _JUDGED
+        or (
+            name not in _OTHER_OPENS
+            and min(values.size for values in own.values()) >= MINIMUM_SEEDS
+        )
     }
     opened, adam, velo = (names[name] for name in ("open_multi", "adam", "velo"))
     hand_designed = [names[name] for name in _NOT_LEARNED]
@@ -68,29 +81,29 @@ def headline(evidence: ComparisonEvidence) -> str:
     if not evidence.runs.runs:
         answer = "**No run is stored: nothing can be said yet.**"
     elif learned:
-        parts = [f"{evidence.optimizers[n]} {estimate(normal[n])}" for n in learned]
+        parts = [
+            f"{evidence.optimizers[n]} {estimate(normal[n])} ({seeds} {plural('seed', seeds)})"
+            for n in learned
+            for seeds in [len(normal[n])]
+        ]
+        them = plural("optimizer", len(learned))
         tasks = list(evidence.started.values())
         average = "the average over " if len(tasks) > 1 else ""
         answer = (
             f"**Where tuned Adam scores 1 on {average}{listed(tasks)}, "
-            f"the learned optimizers score: {'; '.join(parts)}.**"
+            f"the learned {them} {'score' if len(learned) > 1 else 'scores'}: "
+            f"{'; '.join(parts)}.**"
         )
     else:
         answer = (
             "**No learned optimizer has runs on every task where there are any: nothing can be "
             "said on the average yet.**"
         )
-    found = claims(evidence)
-    lines = [
-        f"*{status.capitalize()}*: {', '.join(names)}."
-        for status in ("supported", "contradicted", "undecided")
-        if (names := [name for name, v in found.items() if v.status == status])
-    ]
+    incomplete = bool(evidence.missing() or evidence.without_weights())
+    lines = [shared.statuses(claims(evidence), _SHORT, incomplete=incomplete)]
     unstarted = [words for task, words in evidence.tasks.items() if task not in evidence.started]
     if unstarted and evidence.runs.runs:
-        lines.append(f"No run on {listed(unstarted)} is stored yet.")
-    if evidence.missing() or evidence.without_weights():
-        lines.append("Not every planned run is stored; the last paragraph counts what is missing.")
+        lines.insert(0, f"No run on {listed(unstarted)} is stored yet.")
     return f"{answer}\n\n" + " ".join(lines)
 
 

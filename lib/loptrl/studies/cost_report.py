@@ -214,7 +214,8 @@ def _figure(
 def _doubling(axes: Axes, sizes: Sequence[int], xlabel: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    low, high = axes.dataLim.intervaly
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if high > 10 * low else (1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: style.format_number(y)))
     axes.set_xticks(list(sizes), [str(size) for size in sizes])

@@ -135,7 +135,7 @@ def headline(evidence: JointEvidence) -> str:
 
 def _early(evidence: JointEvidence, arm: str) -> str:
     values = stats.around(*evidence.returns(arm), verdicts.QUARTER)
-    return f"{stats.iqm(values):,.0f}"
+    return estimate(values)
 
 
 def on_transfer(evidence: JointEvidence) -> str:

@@ -85,7 +85,7 @@ def final_difference(
       rng: numpy Generator.
     """
     x, y = (stats.final(env_steps, np.atleast_2d(v)) for v in (first, second))
-    return stats.difference_ci(x, y, stats.iqm, rng=rng)
+    return stats.difference_ci(x, y, stats.iqm, rng=stats.fresh(rng))
 
 
 def sign(estimate: Estimate) -> int:

@@ -139,16 +139,22 @@ def c3(
     clipped = stats.collapse_reports(env_steps, with_clip, random_return=random_return)
     free = stats.collapse_reports(env_steps, without_clip, random_return=random_return)
     rate = stats.difference_ci(
-        [r.collapsed for r in free], [r.collapsed for r in clipped], stats.mean, rng=rng
+        [r.collapsed for r in free],
+        [r.collapsed for r in clipped],
+        stats.mean,
+        rng=stats.fresh(rng),
     )
     score = stats.rate_difference_interval(
         sum(r.collapsed for r in free), len(free), sum(r.collapsed for r in clipped), len(clipped)
     )
     depth = stats.difference_ci(
-        [r.dip_depth for r in free], [r.dip_depth for r in clipped], stats.mean, rng=rng
+        [r.dip_depth for r in free],
+        [r.dip_depth for r in clipped],
+        stats.mean,
+        rng=stats.fresh(rng),
     )
     drawdown = stats.difference_ci(
-        [r.drawdown for r in free], [r.drawdown for r in clipped], stats.mean, rng=rng
+        [r.drawdown for r in free], [r.drawdown for r in clipped], stats.mean, rng=stats.fresh(rng)
     )
     estimates = {
         "difference in collapse rate (bootstrap)": rate,
@@ -221,9 +227,11 @@ def c4(
             env_steps, np.atleast_2d(values), change_steps, window=window
         )
 
-    depth = stats.difference_ci(depths(equal_betas), depths(default), stats.mean, rng=rng)
+    depth = stats.difference_ci(
+        depths(equal_betas), depths(default), stats.mean, rng=stats.fresh(rng)
+    )
     norm = stats.difference_ci(
-        norms(equal_betas_update_norm), norms(default_update_norm), stats.mean, rng=rng
+        norms(equal_betas_update_norm), norms(default_update_norm), stats.mean, rng=stats.fresh(rng)
     )
     estimates = {"difference in mean dip depth": depth, "difference in largest update norm": norm}
     few = too_few(

@@ -48,7 +48,7 @@ def c9(scores: Scores, candidate: str, *, rng: np.random.Generator) -> Verdict:
     beaten, lost, estimates = [], [], {}
     for game, own in scores[candidate].items():
         found = {
-            name: stats.probability_of_improvement(own, scores[name][game], rng=rng)
+            name: stats.probability_of_improvement(own, scores[name][game], rng=stats.fresh(rng))
             for name in others
         }
         estimates |= {f"P({candidate} > {name}), {game}": e for name, e in found.items()}
@@ -105,7 +105,10 @@ def c10(
         reason = f"The interval of {candidate} includes Adam's level, 1 ({numbers})."
         return Verdict("C10", "undecided", reason, estimates)
     if not learned:
-        reason = f"{candidate} lies above Adam, and no other learned optimizer was run ({numbers})."
+        reason = (
+            f"{candidate} lies above Adam; no other learned optimizer has {MINIMUM_SEEDS} seeds on "
+            f"every task ({numbers})."
+        )
         return Verdict("C10", "undecided", reason, estimates)
     reason = f"{candidate} lies above Adam and no other learned optimizer does ({numbers})."
     return Verdict("C10", "supported", reason, estimates)
@@ -130,7 +133,7 @@ def c11(
     """
     level = stats.iqm(adam)
     own, other = (
-        stats.difference_ci(np.divide(x, level), np.divide(adam, level), rng=rng)
+        stats.difference_ci(np.divide(x, level), np.divide(adam, level), rng=stats.fresh(rng))
         for x in (in_distribution, out_of_distribution)
     )
     estimates = {"trained on Ant, relative to Adam": own, "multi-task, relative to Adam": other}
@@ -189,7 +192,7 @@ def c12(
 def _normalised(scores: Scores, name: str, reference: str, rng: np.random.Generator) -> Estimate:
     """IQM over tasks and seeds of scores divided by the reference's mean, with its interval."""
     table = stats.task_matrix(scores[name]) / [np.mean(scores[reference][t]) for t in scores[name]]
-    return stats.stratified_bootstrap_ci(table, stats.iqm, rng=rng)
+    return stats.stratified_bootstrap_ci(table, stats.iqm, rng=stats.fresh(rng))
 
 
 def _too_few(claim: str, scores: Scores, *names: str) -> Verdict | None:

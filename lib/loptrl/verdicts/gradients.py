@@ -44,7 +44,7 @@ def c15(changing: ArrayLike, still: ArrayLike, *, rng: np.random.Generator) -> V
       rng: numpy Generator.
     """
     own = _mean(changing, rng)
-    difference = stats.difference_ci(changing, still, stats.mean, rng=rng)
+    difference = stats.difference_ci(changing, still, stats.mean, rng=stats.fresh(rng))
     estimates = {
         "agreement under change": own,
         "agreement without change": _mean(still, rng),
@@ -77,7 +77,9 @@ def c16(pipeline: ArrayLike, lockstep: ArrayLike, *, rng: np.random.Generator) -
       lockstep: [num_seeds], of agents of one age; the same seeds.
       rng: numpy Generator.
     """
-    difference = stats.difference_ci(pipeline, lockstep, stats.mean, rng=rng, paired=True)
+    difference = stats.difference_ci(
+        pipeline, lockstep, stats.mean, rng=stats.fresh(rng), paired=True
+    )
     estimates = {
         "difference": difference,
         "distance with pipeline training": _mean(pipeline, rng),
@@ -121,8 +123,8 @@ def h1(
     if few:
         return few
     paired = len(physics) == len(data)
-    agreement = stats.difference_ci(physics, data, stats.mean, rng=rng, paired=paired)
-    end = stats.difference_ci(physics_final, data_final, stats.iqm, rng=rng)
+    agreement = stats.difference_ci(physics, data, stats.mean, rng=stats.fresh(rng), paired=paired)
+    end = stats.difference_ci(physics_final, data_final, stats.iqm, rng=stats.fresh(rng))
     estimates = {"difference in agreement": agreement, "difference in final return": end}
     times = "unknown" if memory_ratio is None else f"{memory_ratio:.1f} times"
     numbers = (
@@ -143,7 +145,9 @@ def h1(
 
 
 def _mean(values: ArrayLike, rng: np.random.Generator) -> Estimate:
-    return stats.stratified_bootstrap_ci(np.asarray(values, float), stats.mean, rng=rng)
+    return stats.stratified_bootstrap_ci(
+        np.asarray(values, float), stats.mean, rng=stats.fresh(rng)
+    )
 
 
 def _column(values: ArrayLike) -> np.ndarray:

@@ -113,7 +113,7 @@ def c6(
         reports = stats.collapse_reports(env_steps, values, random_return=random_return)
         return [sum(dip.end is not None for dip in report.dips) for report in reports]
 
-    more = stats.difference_ci(left(with_l2), left(direct), stats.mean, rng=rng)
+    more = stats.difference_ci(left(with_l2), left(direct), stats.mean, rng=stats.fresh(rng))
     level, without, own = (_final(env_steps, v, rng) for v in (adam, direct, with_l2))
     estimates = {
         "difference in dips left": more,
@@ -169,7 +169,7 @@ def c7(
     rate = collapse_rate(reports)
     early, level = (
         stats.stratified_bootstrap_ci(
-            stats.around(env_steps, np.atleast_2d(v), QUARTER), stats.iqm, rng=rng
+            stats.around(env_steps, np.atleast_2d(v), QUARTER), stats.iqm, rng=stats.fresh(rng)
         )
         for v in (transferred, adam)
     )
@@ -281,4 +281,4 @@ def c14(
 
 def _final(env_steps: ArrayLike, values: ArrayLike, rng: np.random.Generator) -> Estimate:
     finals = stats.final(env_steps, np.atleast_2d(values))
-    return stats.stratified_bootstrap_ci(finals, stats.iqm, rng=rng)
+    return stats.stratified_bootstrap_ci(finals, stats.iqm, rng=stats.fresh(rng))
