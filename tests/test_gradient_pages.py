@@ -306,7 +306,7 @@ def test_the_pages_when_all_is_there(both, costs):
     for figure in figures:
         assert figure.axes and figure._repr_png_()
     said = "\n".join(texts)
-    assert "with rollouts as data 0.3" in texts[0] and "40.0 times" in said
+    assert "their experience counts as data 0.3" in texts[0] and "40.0 times" in said
     assert "Missing" not in said and "no runs" not in said
     figures, texts = cells(COSTS, {"evidence": costs, "report": cost_report})
     assert len(figures) == 2 and all(f.axes and f._repr_png_() for f in figures)

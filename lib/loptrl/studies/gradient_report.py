@@ -164,11 +164,11 @@ def _finals(both: Both, arm: str) -> np.ndarray:
 
 def headline(both: Both) -> str:
     """The answer in one bold sentence, the verdicts in a list, and whether runs are missing."""
-    parts = []
+    parts, few, many = [], _environments(both, "small"), _environments(both, "full")
     for size, path, words in (
-        ("full", "data", "with rollouts as data"),
-        ("small", "data", "with rollouts as data and few environments"),
-        ("small", "physics", "through the physics, with as few"),
+        ("full", "data", "where their experience counts as data"),
+        ("small", "data", f"the same with {few} environments instead of {many}"),
+        ("small", "physics", f"taken back through the physics too, with {few}"),
     ):
         changing, still = (_agreement(both, size, path, w) for w in ("changing", "still"))
         if changing.size and still.size:
@@ -176,13 +176,20 @@ def headline(both: Both) -> str:
             parts.append(f"{words} {values[0]} ({values[1]} where nothing changes)")
     if parts:
         answer = (
-            "**How far the meta-gradients of agents agree, as their mean cosine under change: "
-            f"{'; '.join(parts)}. One would be agreement, 0 is none.**"
+            "**How far agents under change agree on how the optimizer's own weights should move, "
+            "as the mean cosine between their meta-gradients (1: all alike, 0: nothing in common): "
+            f"{'; '.join(parts)}.**"
         )
     else:
         answer = "**No arm of this study is stored in both worlds: nothing can be said yet.**"
     decided = shared.statuses(claims(both), _SHORT, incomplete=both.incomplete)
     return f"{answer}\n\n{decided}"
+
+
+def _environments(both: Both, size: str) -> int:
+    """Environments of one agent, which the arms of a size share."""
+    arm = arm_name(size, "data", "changing", INNER_UPDATES[size][0])
+    return both.gradients.all_arms[arm].settings["num_envs"]
 
 
 def on_agreement(both: Both) -> str:
@@ -193,9 +200,8 @@ def on_agreement(both: Both) -> str:
             for k in INNER_UPDATES[size]:
                 arms = [arm_name(size, path, world, k) for world in WORLDS]
                 cells = [_cell(both, arm, "meta_agreement") for arm in arms]
-                environments = both.gradients.all_arms[arms[0]].settings["num_envs"]
                 words = "through the physics" if path == "physics" else "data"
-                rows.append((environments, words, k, *cells))
+                rows.append((_environments(both, size), words, k, *cells))
     columns = ["environments", "rollouts", "inner updates", "nothing changes", "under change"]
     table = status_page.as_markdown(pd.DataFrame(rows, columns=columns))
     return paragraphs([table, *shared.decided(claims(both), SAID, "C15"), _whole_length(both)])

@@ -82,7 +82,9 @@ def headline(found: Evolved) -> str:
     scores = {name: own["breakout"] for name, own in evidence.scores.items() if "breakout" in own}
     if "one" not in scores:
         return "**No run with an optimizer that was evolved here is stored: nothing can be said.**"
-    parts = [f"{estimate(scores['one'])} with OPEN after {_generations('one')} generations"]
+    parts = [
+        f"{estimate(scores['one'])} with OPEN after {_generations('one')} generations on that game"
+    ]
     if "early" in scores:
         parts.append(f"{estimate(scores['early'])} after the first {_generations('early')}")
     if "start" in scores:
@@ -90,7 +92,7 @@ def headline(found: Evolved) -> str:
     if "adam" in scores:
         parts.append(f"{estimate(scores['adam'])} with tuned Adam")
     return (
-        f"**In {evidence.length('breakout.one'):,} env steps on Breakout agents reach "
+        f"**In {evidence.length('breakout.one'):,} env steps on Breakout agents reach a return of "
         f"{', '.join(parts)}; untrained agents score {estimate(_untrained(evidence))}.**"
     )
 

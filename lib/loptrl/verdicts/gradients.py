@@ -135,9 +135,8 @@ def h1(
             "H1", "contradicted", f"The agreement is not shown to be lower ({numbers}).", estimates
         )
     if sign(end) >= 0:
-        return Verdict(
-            "H1", "contradicted", f"The end is not shown to be worse ({numbers}).", estimates
-        )
+        reason = "The agreement is lower, but the end is not shown to be worse"
+        return Verdict("H1", "contradicted", f"{reason} ({numbers}).", estimates)
     if memory_ratio is None or memory_ratio < MANY_TIMES:
         reason = f"More noise and a worse end, but less than {MANY_TIMES:.0f} times the memory is"
         return Verdict("H1", "undecided", f"{reason} shown ({numbers}).", estimates)
