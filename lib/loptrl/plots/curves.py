@@ -129,7 +129,8 @@ def diagnostics(
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     with style.context():
-        figure = style.new_figure(rows * 1.75 + 0.75)
+        tall = 1.75 if len(panels) > 1 else 2.75
+        figure = style.new_figure(rows * tall + 0.75)
         grid = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False)
         handles: dict[str, Line2D] = {}
         last = 0.0
@@ -141,7 +142,7 @@ def diagnostics(
             value_axis(axes, known.scale, drawn)
             axes.set_title(known.title)
             last = max(last, end)
-            step_axis(axes, last, ticks=3)
+            step_axis(axes, last, ticks=3 if columns > 1 else 6)
             handles.update({str(line.get_label()): line for line in lines})
         for axes in grid.flat[max(len(panels) - columns, 0) : len(panels)]:
             axes.tick_params(labelbottom=True)
