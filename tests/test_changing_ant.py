@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -271,14 +272,16 @@ def test_the_verdicts_on_complete_evidence(evidences):
 
 def test_the_headlines_state_what_the_runs_show(evidences):
     direct = optim4rl_l2_report.headline(evidences[optim4rl_l2_report])
-    assert direct.startswith(
+    interval = re.compile(r" \[[\d,]+, [\d,]+\]")
+    assert len(interval.findall(direct)) == 3
+    assert interval.sub("", direct).startswith(
         "**On the changing Ant Optim4RL that was meta-trained there ends at 102, and 5 of 5 seeds "
         "collapse for good; with L2 in meta-training it ends at 102, and 5 of 5 seeds collapse for "
         "good; default Adam ends at 4,020, and none of 5 seeds collapses for good.**\n\n"
         "*Supported*: poor, and collapses more than Adam (C5)"
     )
     moved = transfer_report.headline(evidences[transfer_report])
-    assert moved.startswith(
+    assert interval.sub("", moved).startswith(
         "**On the changing Ant Optim4RL that was meta-trained where nothing changes returns 4,000 "
         "after a quarter of the run, ends at 102, and 5 of 5"
     )
