@@ -9,6 +9,7 @@ from matplotlib.text import Text
 
 from loptrl import plots, stats, style
 from loptrl.errors import LoptrlError
+from loptrl.plots.axes import log_ticks
 
 STEPS = np.arange(1, 51) * 400_000
 FRICTION = np.repeat([0.05, 1.5, 0.3, 0.02, 0.9], 10)
@@ -287,3 +288,13 @@ def test_bad_input_is_refused_in_one_sentence(call, words):
     with pytest.raises(LoptrlError, match=words) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 8.6), (0.15, 6.0), (0.02, 0.9), (1e-4, 30.0)])
+def test_a_log_axis_has_enough_labels(low, high):
+    axes = Figure().subplots()
+    axes.plot([0, 1], [low, high])
+    axes.set_yscale("log")
+    log_ticks(axes.yaxis, low, high)
+    bottom, top = axes.get_ylim()
+    assert sum(bottom <= tick <= top for tick in axes.yaxis.get_majorticklocs()) >= 3

@@ -82,9 +82,9 @@ def headline(evidence: ComparisonEvidence) -> str:
         answer = "**No run is stored: nothing can be said yet.**"
     elif learned:
         parts = [
-            f"{evidence.optimizers[n]} {estimate(normal[n])} ({seeds} {plural('seed', seeds)})"
+            f"{evidence.optimizers[n]} {estimate(normal[n])} "
+            f"({len(normal[n])} {plural('seed', len(normal[n]))})"
             for n in learned
-            for seeds in [len(normal[n])]
         ]
         them = plural("optimizer", len(learned))
         tasks = list(evidence.started.values())

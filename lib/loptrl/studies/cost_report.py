@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from loptrl import status_page, style
-from loptrl.plots.axes import legend
+from loptrl.plots.axes import legend, log_ticks
 from loptrl.runs import Store
 from loptrl.studies.evidence import Compute, StudyEvidence, gather
 from loptrl.studies.meta_cost import (
@@ -214,8 +214,7 @@ def _figure(
 def _doubling(axes: Axes, sizes: Sequence[int], xlabel: str) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    low, high = axes.dataLim.intervaly
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if high > 10 * low else (1, 2, 5)))
+    log_ticks(axes.yaxis, *axes.dataLim.intervaly)
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: style.format_number(y)))
     axes.set_xticks(list(sizes), [str(size) for size in sizes])
