@@ -80,25 +80,32 @@ def keep(store: Store, spec, frame: pd.DataFrame) -> None:
     store.write(spec, frame, {**facts, "diverged_at": None})
 
 
+def costs_of(spec) -> pd.DataFrame:
+    """Costs in proportion to the size, 40 times as much through the physics."""
+    config = CostConfig.from_dict(plain(spec.config))
+    size = config.num_envs * config.inner_updates * config.agents
+    times = 40 if config.through_dynamics else 1
+    compiled = 2.0**17 * size * times
+    if not config.timed:
+        return pd.DataFrame({"seed": [0], "env_steps": [1], "compiled_bytes": [compiled]})
+    return pd.DataFrame(
+        {
+            "seed": [0, 0, 0],
+            "env_steps": [1, 2, 3],
+            "compiled_bytes": [compiled, np.nan, np.nan],
+            "seconds": [np.nan, 0.01 * size * times, 0.02 * size * times],
+            "process_bytes": [np.nan, 1e9, 1e9],
+        }
+    )
+
+
 @pytest.fixture(scope="module")
 def full(place):
     store = Store(place / "data" / "results", place / "scratch")
     for spec in gradient_statistics.STUDY.specs("laptop"):
         keep(store, spec, rows(spec))
     for spec in meta_cost.STUDY.specs("laptop"):
-        config = CostConfig.from_dict(plain(spec.config))
-        size = config.num_envs * config.inner_updates * config.agents
-        times = 40 if config.through_dynamics else 1
-        frame = {"seed": [0], "env_steps": [1], "compiled_bytes": [2.0**17 * size * times]}
-        if config.timed:
-            frame = {
-                "seed": [0, 0, 0],
-                "env_steps": [1, 2, 3],
-                "compiled_bytes": [2.0**17 * size * times, np.nan, np.nan],
-                "seconds": [np.nan, 0.01 * size * times, 0.02 * size * times],
-                "process_bytes": [np.nan, 1e9, 1e9],
-            }
-        keep(store, spec, pd.DataFrame(frame))
+        keep(store, spec, costs_of(spec))
     for spec in adam_collapse.STUDY.specs("laptop", ["adam"]):
         stored_runs.keep(store, spec, 3000.0)
     for spec in physics_path.STUDY.specs("laptop"):
@@ -327,6 +334,18 @@ def test_the_pages_when_nothing_is_there(place, empty):
     assert "nothing can be said yet" in texts[0] and all(texts)
     assert all(not f.axes for f in figures)
     assert "loptrl run meta_cost --budget laptop" in "\n".join(texts)
+
+
+def test_a_panel_without_a_measurement_leaves_the_other_drawn(place, empty):
+    agents = [meta_cost.arm_name("updates", 128, 4, n) for n in (2, 4, 8)]
+    for spec in meta_cost.STUDY.specs("laptop", agents):
+        keep(empty, spec, costs_of(spec))
+    evidence = cost_report.load(store=empty, compute="never")
+    figure = cost_report.time_figure(evidence)
+    full, bare = sorted(figure.axes, key=lambda axes: -len(axes.lines))
+    assert full.lines and not bare.lines
+    assert full.get_yscale() == bare.get_yscale() == "log"
+    assert figure._repr_png_()
 
 
 def test_meta_gradients_that_are_not_finite_are_left_out(place, empty):

@@ -181,7 +181,7 @@ def _figure(
         figure = style.new_figure(3.6)
         grid = figure.subplots(1, len(panels), sharey=True)
         handles = {}
-        for axes, (xlabel, (sizes, name)) in zip(grid, panels.items(), strict=True):
+        for axes, (_, (sizes, name)) in zip(grid, panels.items(), strict=True):
             for way, words in WAYS.items():
                 arms = {size: name(way, size) for size in sizes}
                 if sum(arm in evidence.all_arms for arm in arms.values()) < 2:
@@ -203,22 +203,30 @@ def _figure(
                     label=words,
                 )
                 handles[way] = handle
-            _doubling(axes, sizes, xlabel)
             axes.set_title(unit)
         if not drawn:
             return note("Not drawn: no measurement is stored.")
+        for axes, (xlabel, (sizes, _)) in zip(grid, panels.items(), strict=True):
+            _doubling(axes, sizes, xlabel)
+        _log_heights(grid)
         legend(figure, list(handles.values()))
     return signed(figure, evidence, drawn)
 
 
 def _doubling(axes: Axes, sizes: Sequence[int], xlabel: str) -> None:
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    log_ticks(axes.yaxis, *axes.dataLim.intervaly)
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: style.format_number(y)))
     axes.set_xticks(list(sizes), [str(size) for size in sizes])
     axes.set_xlabel(xlabel)
+
+
+def _log_heights(grid: Sequence[Axes]) -> None:
+    """Ticks for the height that the panels share, from the lines of all; a panel may have none."""
+    heights = [axes.dataLim.intervaly for axes in grid if axes.lines]
+    shared = grid[0]
+    shared.set_yscale("log")
+    log_ticks(shared.yaxis, float(np.min(heights)), float(np.max(heights)))
+    shared.yaxis.set_minor_locator(NullLocator())
+    shared.yaxis.set_major_formatter(FuncFormatter(lambda y, _: style.format_number(y)))
 
 
 def on_memory(evidence: StudyEvidence) -> str:
