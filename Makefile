@@ -50,8 +50,8 @@ test: $(READY)
 	@"$(BIN)/python" -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
-	@"$(BIN)/ruff" check lib tests
-	@"$(BIN)/ruff" format --check lib tests
+	@"$(BIN)/ruff" check lib tests book/_ext
+	@"$(BIN)/ruff" format --check lib tests book/_ext
 
 # Computes only the runs that data/results lacks; on 2 cores that takes many hours.
 results: $(READY)

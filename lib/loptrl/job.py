@@ -96,7 +96,7 @@ class Job:
 
     @property
     def label(self) -> str:
-        """How people name the runs: ``study/arm seed 3``, or with all their seeds."""
+        """The runs as people name them, such as ``study/arm seed 3``, or with all their seeds."""
         first, *others = self.specs
         return ", ".join([first.label, *(str(spec.seed) for spec in others)])
 

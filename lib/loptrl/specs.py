@@ -123,7 +123,7 @@ class RunSpec:
 
     @property
     def label(self) -> str:
-        """How people name the run: ``study/arm seed 3``."""
+        """The run as people name it, such as ``study/arm seed 3``."""
         return f"{self.study}/{self.arm} seed {self.seed}"
 
     @property

@@ -106,7 +106,7 @@ class Look:
 
 
 def mixed(color: str, amount: float) -> str:
-    """`color` moved by |amount| to white (amount > 0) or to black (amount < 0)."""
+    """`color` moved by `|amount|` to white (amount > 0) or to black (amount < 0)."""
     target = 1.0 if amount > 0 else 0.0
     weight = abs(amount)
     return to_hex([(1 - weight) * c + weight * target for c in to_rgb(color)])

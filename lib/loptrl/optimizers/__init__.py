@@ -1,7 +1,8 @@
 """Update rules as optax transformations: `make` builds one from its configuration.
 
-The learned ones are `LearnedOptimizer`s: `open_optimizer("multi")` is the transformation with
-trained weights, `open_optimizer.init_theta(key)` and `open_optimizer.build(theta)` are its parts.
+The learned ones are each a `LearnedOptimizer`: `open_optimizer("multi")` is the transformation
+with trained weights, `open_optimizer.init_theta(key)` and `open_optimizer.build(theta)` are its
+parts.
 """
 
 from loptrl.optimizers.classic import adam, annealed, rmsprop, with_hyperparameters

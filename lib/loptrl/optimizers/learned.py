@@ -53,7 +53,7 @@ class LearnedOptimizer:
         """The trained weights of that name or path, as `build` takes them.
 
         Raises:
-            LoptrlError: as above.
+            LoptrlError: no weights are named, they are not there, or they are of another rule.
         """
         return _theta(self._load(name))
 

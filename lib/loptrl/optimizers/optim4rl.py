@@ -165,8 +165,8 @@ def build_l2lgd2(
 ) -> optax.GradientTransformationExtraArgs:
     """L2LGD2: u = -alpha exp(MLP(GRU(h, s(g)))) g, with s(g) in Andrychowicz et al. 2016's scale.
 
-    s(g) = [log(|g| + eps)/10, sign(g)] for a large gradient, [-1, e^10 g] for a tiny one. Arguments
-    as in `build`.
+    `s(g) = [log(|g| + eps)/10, sign(g)]` for a large gradient, `[-1, e^10 g]` for a tiny one.
+    Arguments as in `build`.
     """
     return _build(_l2lgd2, ("rnn",), ("mlp",), theta, learning_rate, grad_clip, eps, split)
 

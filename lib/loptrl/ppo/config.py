@@ -115,7 +115,7 @@ class OptimizerConfig:
 
     @property
     def rule(self) -> OptimizerConfig:
-        """The same with default numbers: what shapes the compiled update."""
+        """The same with default numbers, which is what shapes the compiled update."""
         names = ["name", "anneal", "weights", "sha256"]
         names += ["learning_rate"] if self.weights is not None else []
         return OptimizerConfig(**{name: getattr(self, name) for name in names})

@@ -110,7 +110,7 @@ class PPOProgram:
 
 
 class PPOGroup:
-    """Runs that differ in their seeds only, as one program: `PPOProgram`s under `jax.vmap`.
+    """Runs that differ in their seeds only, as one program: each `PPOProgram` under `jax.vmap`.
 
     Each has its own keys, drift and numbers, so what it computes is what it would alone, up to the
     order of floating-point sums.
