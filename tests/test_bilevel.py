@@ -230,6 +230,19 @@ def assert_trees_close(one: Any, two: Any, tolerance: float) -> None:
         assert float(np.max(np.abs(a - b))) <= tolerance * scale
 
 
+def test_without_a_bound_on_the_agents_gradients_the_meta_gradient_is_finite():
+    """OPEN's derivative flows through the clipping of its inputs, which then does nothing."""
+    found = []
+    for bound in (None, 1e6):
+        hparams = HParams.of(dataclasses.replace(SMALL, max_grad_norm=bound))
+        with jax.enable_x64(True):
+            learner, rule, theta, state = setting("open", 1)
+            gradient = Bilevel(learner, rule, 1, 2).gradient
+            run = functools.partial(gradient, state=state, dynamics=table(1), hparams=hparams)
+            found.append(on_one_device(run)(theta)[0])
+    assert_trees_close(*found, 1e-12)
+
+
 WAYS = {"optim4rl": [(True, False), (True, True)], "open": [(True, True)]}
 
 

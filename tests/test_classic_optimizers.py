@@ -10,6 +10,8 @@ import pytest
 
 from loptrl import optimizers
 from loptrl.errors import LoptrlError
+from loptrl.optimizers import registry
+from loptrl.ppo.config import HAND_DESIGNED
 
 PARAMS = {"w": jnp.array([1.0, -2.0, 0.5]), "b": jnp.array([0.3])}
 GRADS = [jax.tree.map(lambda p, s=s: jnp.cos(7 * p + s), PARAMS) for s in range(5)]
@@ -110,3 +112,8 @@ def test_names_and_numbers_are_checked():
         optimizers.make("adamm")
     with pytest.raises(LoptrlError, match=r"the optimizer has the numbers .*, got 'beta'"):
         optimizers.with_hyperparameters(optimizers.make("adam").init(PARAMS), {"beta": 0.9})
+    with pytest.raises(LoptrlError, match="expected the state of an optimizer with numbers"):
+        optimizers.with_hyperparameters(optax.sgd(0.1).init(PARAMS), {"b1": 0.9})
+    with pytest.raises(LoptrlError, match="expected training_fraction"):
+        updates(optimizers.make("adam", anneal=True))
+    assert set(registry._CLASSIC) == set(HAND_DESIGNED)

@@ -200,7 +200,7 @@ def test_compute_modes(store):
         load_or_run(specs, program, compute="never", store=store)
     assert str(caught.value) == (
         f"Expected stored runs, 2 of 2 are missing, the first is toy/plain seed 0 "
-        f"({specs[0].key}); `loptrl run toy --budget smoke --arm plain --seeds 2` computes them."
+        f'({specs[0].key}); compute="missing" computes them.'
     )
     assert program.programs == 0 and not store.root.exists() and not store.scratch.exists()
     results = load_or_run(specs, program, store=store, progress=False)

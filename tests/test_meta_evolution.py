@@ -23,7 +23,7 @@ from loptrl.meta.es_config import EvolutionConfig
 from loptrl.optimizers import LEARNED
 from loptrl.runs import RunSpec, Store
 from loptrl.studies import meta_recipes
-from loptrl.studies.meta_runs import meta_spec, named_arrays, picture
+from loptrl.studies.meta_runs import meta_spec, picture
 from loptrl.studies.meta_training import make_evolution_program
 from probe_runs import leaves
 
@@ -255,7 +255,7 @@ def test_where_it_starts(monkeypatch, tmp_path):
     monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
     path = tmp_path / "data" / "weights" / "open" / "given.npz"
     path.parent.mkdir(parents=True)
-    weights.save(path, named_arrays(jax.device_get(untrained)), {"family": "open"})
+    LEARNED["open"].save(path, untrained)
     digest = weights.digest("open/given", "open")
     named = start(zero_start=False, init="open/given", init_sha256=digest)
     for a, b in zip(leaves(named), leaves(untrained), strict=True):

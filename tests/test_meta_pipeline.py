@@ -239,7 +239,12 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
         "--env-steps",
     }
     assert card["trained_on"] == "probe_reach" and card["options"] == {"learning_rate": 3e-4}
+    assert "licence" not in card
     cli.main(["weights", "untrained", "optim4rl"])
+    cli.main(["weights", "untrained", "optim4rl"])  # the same numbers
+    with pytest.raises(SystemExit):
+        cli.main(["weights", "untrained", "optim4rl", "--seed", "5"])
+    assert "which stored runs may name" in capsys.readouterr().err
     before, after = (weights.load(name, family="optim4rl") for name in ("untrained", "mine"))
     moved = max(float(np.abs(after.arrays[k] - v).max()) for k, v in before.arrays.items())
     assert 0 < moved <= 2 * 1e-3 * 1.01

@@ -110,7 +110,7 @@ def test_the_command_takes_a_recipe_of_the_grid(nobody, monkeypatch, capsys):
     asked = {}
 
     def train(name, config, words, **options):
-        asked.update(name=name, config=config, command=options["command"])
+        asked.update(name=name, config=config, words=words, **options)
         raise LoptrlError("far enough")
 
     monkeypatch.setattr(meta_runs, "train", train)
@@ -119,6 +119,13 @@ def test_the_command_takes_a_recipe_of_the_grid(nobody, monkeypatch, capsys):
     assert "far enough" in capsys.readouterr().err
     assert asked["name"] == "grid_1e-5_32" and asked["config"].reset_interval == 32
     assert asked["command"] == "loptrl meta optim4rl --recipe grid_1e-5_32"
+    assert asked["licence"] == "Apache-2.0"
+    line = "meta optim4rl --recipe grid_1e-5_32 --name mine --meta-lr 0.001 --through-dynamics True"
+    with pytest.raises(SystemExit):
+        cli.main(line.split())
+    assert asked["command"] == f"loptrl {line}" and asked["licence"] is None
+    assert asked["config"].through_dynamics
+    assert asked["words"].endswith("but with meta_learning_rate=0.001, through_dynamics=true")
 
 
 def test_only_the_rule_differs_from_the_runs_of_adam(place):

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 import stored_runs
 from loptrl import book, optimizers, weights
-from loptrl.optimizers import open as open_rule
+from loptrl.optimizers import open_optimizer
 from loptrl.paths import repo_root
 from loptrl.runs import Store
 from loptrl.studies import (
@@ -37,9 +37,8 @@ def store(tmp_path, monkeypatch):
     monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path / "cache"))
     for number, recipe in enumerate(["untrained", *meta_recipes.RECIPES["open"]]):
-        arrays = meta_runs.named_arrays(open_rule.init_theta(jax.random.key(number)))
-        arrays = {name: np.asarray(value) for name, value in arrays.items()}
-        weights.save(meta_runs.weights_path(recipe, "open"), arrays, {"family": "open"})
+        theta = open_optimizer.init_theta(jax.random.key(number))
+        open_optimizer.save(meta_runs.weights_path(recipe, "open"), theta)
     return Store()
 
 
@@ -85,9 +84,9 @@ def test_the_study_has_the_horizon_and_the_agent_of_the_search(store):
 
 
 def test_all_weights_0_move_nothing():
-    zeros = jax.tree.map(jnp.zeros_like, open_rule.init_theta(jax.random.key(0)))
+    zeros = jax.tree.map(jnp.zeros_like, open_optimizer.init_theta(jax.random.key(0)))
     params = {"actor": {"kernel": jnp.ones((3, 2))}, "critic": {"kernel": jnp.ones((3, 1))}}
-    rule = open_rule.build(zeros)
+    rule = open_optimizer.build(zeros)
     grads = jax.tree.map(jnp.ones_like, params)
     updates, _ = rule.update(grads, rule.init(params), params, key=jax.random.key(1))
     assert all(not np.any(u) for u in jax.tree.leaves(updates))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -62,6 +65,30 @@ def declared() -> list[Requirement]:
         *PROJECT["dependency-groups"]["build"],
     ]
     return [Requirement(line) for line in lines]
+
+
+def test_every_import_of_the_library_is_a_declared_requirement():
+    """Another package's requirement may go; without an extra only our own are promised."""
+    plain = {canonicalize_name(Requirement(r).name) for r in PROJECT["project"]["dependencies"]}
+    extra = {canonicalize_name(r.name) for r in declared()}
+    # Jax brings its compiled half, and the notebook tools are those of the extra `book`.
+    plain.add("jaxlib")
+    owners, checked = packages_distributions(), set()
+    # bench_others is run by other projects' interpreters.
+    files = set((ROOT / "lib").rglob("*.py")) - {ROOT / "lib" / "loptrl" / "bench_others.py"}
+    for file in sorted(files):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            for top in {name.partition(".")[0] for name in names}:
+                if top in sys.stdlib_module_names or top == "loptrl":
+                    continue
+                allowed = extra if file.name in ("book.py", "book_site.py") else plain
+                found = {canonicalize_name(name) for name in owners.get(top, [top])}
+                assert found & allowed, f"{file} imports {top}, which pyproject.toml does not name"
+                checked.add(top)
+    assert {"jax", "tqdm", "papermill"} <= checked
 
 
 @pytest.mark.parametrize("python", PYTHONS)

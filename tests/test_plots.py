@@ -122,12 +122,6 @@ def test_axes_say_what_they_show():
     assert ticks == ["0", "5M", "10M", "15M", "20M"]
 
 
-def test_regime_relative_has_the_control_at_one():
-    curves = {"adam": (STEPS, CURVES["Adam"][1] / 3000)}
-    (axes,) = plots.regime_relative_curves(curves).axes
-    assert any(np.array_equal(line.get_ydata(), [1.0, 1.0]) for line in axes.get_lines())
-
-
 def test_diagnostics_panels():
     kl = {name: (s, np.abs(v) / 1e5) for name, (s, v) in CURVES.items()}
     zero = {name: (s, v * (STEPS[0] < STEPS)) for name, (s, v) in kl.items()}
@@ -199,7 +193,6 @@ def everything() -> dict[str, Figure]:
         "curves": plots.learning_curves(CURVES, looks=LOOKS, drift=drift),
         "seven": plots.learning_curves(seven, references={"random policy": 120.0}),
         "ablation": plots.learning_curves(dict.fromkeys(clips, CURVES["Adam"])),
-        "relative": plots.regime_relative_curves(CURVES, looks=LOOKS, drift=drift),
         "panels": plots.diagnostics(
             dict.fromkeys(("eval_return", "entropy", "x"), CURVES), looks=LOOKS
         ),
@@ -210,7 +203,7 @@ def everything() -> dict[str, Figure]:
 
 
 @pytest.mark.parametrize(
-    "name", ["curves", "seven", "ablation", "relative", "panels", "finals", "drift", "collapse"]
+    "name", ["curves", "seven", "ablation", "panels", "finals", "drift", "collapse"]
 )
 def test_every_text_fits_and_is_legible_on_a_phone(name):
     figure = everything()[name]

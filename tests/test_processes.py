@@ -88,7 +88,7 @@ def test_sigterm_stops_in_good_order(store, library_path, uninterrupted, tmp_pat
     assert process.returncode == 143, said
     last = said.strip().splitlines()[-1]
     assert last.startswith("loptrl: Stopped by SIGTERM after "), said
-    assert "`loptrl run toy --budget smoke --arm plain --seeds 1` goes on from there." in last
+    assert "the same call goes on from there." in last
     assert store.state(spec) == "partial" and files_of(store.root) == []
     done = load_or_run([spec], Toy, store=store, progress=False).runs[0]
     assert content(store, spec) == uninterrupted[0]

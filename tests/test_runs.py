@@ -133,7 +133,7 @@ def test_a_missing_run_names_itself_and_the_command(store):
         store.read(spec(seed=2))
     sentence = str(caught.value)
     assert "study/adam seed 2" in sentence and spec(seed=2).key in sentence
-    assert "`loptrl run study --budget smoke --arm adam --seeds 3`" in sentence
+    assert "load_or_run computes it" in sentence
 
 
 # --- damage ------------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import shlex
 
 import pytest
 
-from loptrl import studies
+from loptrl import cli, studies
 from loptrl.drive import load_or_run
 from loptrl.envs.drift import Drift
 from loptrl.errors import LoptrlError
@@ -95,6 +97,17 @@ def test_the_command_makes_the_same_runs():
     assert (
         text == "loptrl run tiny --budget smoke --arm plain --arm fast --seeds 2 -p env_steps=512"
     )
+    settings = {
+        "normalize_rewards": False,
+        "clip_ratio": None,
+        "hidden": [16, 16],
+        "optimizer": {"name": "adam", "learning_rate": 1e-4},
+        "activation": "relu",
+    }
+    words = shlex.split(TINY.command("smoke", ["plain"], **settings))
+    pairs = [word for before, word in itertools.pairwise(words) if before == "-p"]
+    read = {name: cli._value(text) for name, text in cli._settings(tuple(pairs)).items()}
+    assert TINY.config("plain", "smoke", **read) == TINY.config("plain", "smoke", **settings)
 
 
 @pytest.mark.parametrize(

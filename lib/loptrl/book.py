@@ -118,8 +118,13 @@ def execute_all(
 
 
 def _read(path: Path) -> NotebookNode:
-    import jupytext
-
+    try:
+        import jupytext
+    except ModuleNotFoundError as error:
+        raise NotebookError(
+            f"Expected the tools that execute notebooks, found no {error.name}; "
+            "pip install 'loptrl[book]' brings them."
+        ) from None
     if path.suffix != ".md":
         raise NotebookError(
             f"Expected a notebook in text form such as notebooks/00_two_state_mdp.md, got {path}."

@@ -160,7 +160,13 @@ class Execute:
         from loptrl import book
 
         page = book.execute(self.notebook, _settings(self.p), to=self.to)
-        print(f"The page is {page}; `make book` adds it to the book.")
+        if self.p and self.to is None:
+            print(
+                f"The page is {page}; `make book` executes it again with the notebook's own "
+                "parameters, and --to NAME makes a page that stays."
+            )
+        else:
+            print(f"The page is {page}; `make book` adds it to the book.")
 
 
 @dataclasses.dataclass

@@ -7,7 +7,14 @@ import sys
 
 from loptrl import paths
 
-__all__ = ["prepare"]
+__all__ = ["available_cores", "prepare"]
+
+
+def available_cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def prepare(host_devices: int | None = None) -> int:
@@ -23,7 +30,7 @@ def prepare(host_devices: int | None = None) -> int:
     """
     flag = "--xla_force_host_platform_device_count"
     if "jax" not in sys.modules and flag not in os.environ.get("XLA_FLAGS", ""):
-        count = host_devices or len(os.sched_getaffinity(0))
+        count = host_devices or available_cores()
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={count}".strip()
     import jax
 

@@ -85,7 +85,7 @@ def load_or_run(
         time_limit: seconds, or text such as "30m"; a run that is under way then is checkpointed.
         progress: see ``progress.Progress``.
         checkpoint_every_s: seconds between checkpoints.
-        command: the command that computes these runs, for messages; default made from the specs.
+        command: the shell command that computes these runs, for messages, where there is one.
         watch: given the run and all its rows so far after every slice, such as to draw them.
         together: how many runs that differ in their seeds only are computed as one program (see
             `job.Program`). An accelerator takes about as long for several as for one. Stopped, they
@@ -110,11 +110,11 @@ def load_or_run(
             if done is not None:
                 found[spec.key] = done
     pending = [spec for spec in specs if spec.key not in found]
-    command = command or _command(pending or specs, together)
     if pending and compute == "never":
         raise MissingRun(
             f"Expected stored runs, {len(pending)} of {len(specs)} are missing, the first is "
-            f"{pending[0].label} ({pending[0].key}); `{command}` computes them."
+            f"{pending[0].label} ({pending[0].key}); "
+            + (f"`{command}` computes them." if command else 'compute="missing" computes them.')
         )
     if pending:
         for spec in pending:
@@ -203,12 +203,3 @@ def _read(
             raise
         notice(f"{str(error).partition(';')[0]}; it is computed again.")
         return None
-
-
-def _command(specs: Sequence[RunSpec], together: int) -> str:
-    first = specs[0]
-    arms = {spec.arm for spec in specs if spec.study == first.study}
-    arm = f" --arm {first.arm}" if len(arms) == 1 else ""
-    seeds = max(spec.seed for spec in specs) + 1
-    group = f" --together {together}" if together > 1 else ""
-    return f"loptrl run {first.study} --budget {first.budget}{arm} --seeds {seeds}{group}"

@@ -66,7 +66,7 @@ class Job:
         deadline: on ``time.monotonic()``; the slice that passes it is the last.
         stop: the signals.
         view: where progress is shown.
-        command: what computes these runs, for messages; default the first run's.
+        command: the shell command that computes these runs, for messages, where there is one.
         watch: given each run and all its rows so far after every slice.
 
     Raises:
@@ -92,7 +92,7 @@ class Job:
         self.specs, self.make_program, self.store = list(specs), make_program, store
         self.checkpoint_every_s, self.deadline = checkpoint_every_s, deadline
         self.stop, self.view = stop, view
-        self.command, self.watch = command or specs[0].command, watch
+        self.command, self.watch = command, watch
 
     @property
     def label(self) -> str:
@@ -267,9 +267,9 @@ class Job:
     def _stopped(self, where: str) -> Stopped:
         number = self.stop.signum
         cause = "the time limit" if number is None else signal.Signals(number).name
+        again = f"`{self.command}`" if self.command else "the same call"
         return Stopped(
-            f"Stopped by {cause} after {where}; what is done is kept, "
-            f"`{self.command}` goes on from there.",
+            f"Stopped by {cause} after {where}; what is done is kept, {again} goes on from there.",
             number,
         )
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["derive", "derive_many", "name_hash", "root_key"]
+__all__ = ["derive", "name_hash", "root_key"]
 
 # Named, so that a change of JAX's default generator cannot change a run's numbers unseen.
 IMPLEMENTATION = "threefry2x32"
@@ -79,13 +79,6 @@ def derive(key: jax.Array, *path: str | int | jax.Array) -> jax.Array:
     for part in path:
         key = jax.random.fold_in(key, _as_uint32(part))
     return key
-
-
-def derive_many(key: jax.Array, *names: str) -> dict[str, jax.Array]:
-    """``{name: derive(key, name)}``, for unpacking several components at once."""
-    if len(set(names)) != len(names):
-        raise ValueError(f"Expected different names, got {names}; a key is to be used once.")
-    return {name: derive(key, name) for name in names}
 
 
 def _as_uint32(part: str | int | jax.Array) -> np.uint32 | jax.Array:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from loptrl.errors import LoptrlError
+from loptrl.specs import plain
 
 __all__ = ["MetaCommands"]
 
@@ -25,6 +26,7 @@ class _Training:
     rule: ClassVar[str]
 
     def __call__(self) -> None:
+        from loptrl.studies.meta_recipes import LICENCE
         from loptrl.studies.meta_runs import meta_spec, picture, train
 
         config, words, changed = self._config()
@@ -42,6 +44,7 @@ class _Training:
             words,
             seed=self.seed,
             command=self._command(),
+            licence=LICENCE if self.recipe is not None and not changed else None,
             time_limit=self.time_limit,
         )
         told = self._told(done.run.frame)
@@ -60,6 +63,9 @@ class _Training:
         config = type(base).from_dict({**base.to_dict(), **changes})
         if words is None or {"phases", "tasks"} & set(changes):
             words = self._words(config)
+        elif changes:
+            told = (f"{name}={json.dumps(plain(value))}" for name, value in changes.items())
+            words = f"{words}, but with {', '.join(told)}"
         return config, words, bool(changes)
 
     def _initial(self) -> dict[str, object]:
@@ -79,7 +85,7 @@ class _Training:
             if isinstance(value, tuple):
                 parts += [f"{flag} {shlex.quote(text)}" for text in value]
             else:
-                parts.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
+                parts.append(f"{flag} {shlex.quote(str(value))}")
         return " ".join(parts)
 
 

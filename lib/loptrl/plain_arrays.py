@@ -44,8 +44,9 @@ def check(arrays: Mapping[str, np.ndarray], where: str) -> None:
     if not arrays:
         raise WeightsError(f"expected arrays in {where}, got none")
     for name, value in arrays.items():
+        kind = getattr(value, "dtype", type(value).__name__)
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-            raise WeightsError(f"expected floats in {where}, {name} is something else")
+            raise WeightsError(f"expected floats in {where}, {name} holds {kind}")
         if not np.isfinite(value).all():
             raise WeightsError(f"expected finite numbers in {where}, {name} holds NaN or infinity")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import os
 import platform
 import resource
 import subprocess
@@ -13,6 +12,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from loptrl.devices import available_cores
 from loptrl.errors import LoptrlError
 from loptrl.paths import repo_root
 
@@ -42,8 +42,7 @@ def processor() -> str:
                 break
     except OSError:
         pass
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores"
+    return f"{name}, {available_cores()} cores"
 
 
 def commit() -> str | None:

@@ -230,7 +230,7 @@ class Store:
         if not manifest_path.exists() and spec is not None:
             raise MissingRun(
                 f"Expected the run {spec.label} ({spec.key}) in {self.root}, found none; "
-                f"`{spec.command}` computes it."
+                "load_or_run computes it."
             )
         manifest = load_manifest(manifest_path)
         stored = RunSpec.from_dict(manifest)

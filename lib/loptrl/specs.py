@@ -126,14 +126,6 @@ class RunSpec:
         """The run as people name it, such as ``study/arm seed 3``."""
         return f"{self.study}/{self.arm} seed {self.seed}"
 
-    @property
-    def command(self) -> str:
-        """The command that makes this run when its configuration is the budget's own."""
-        return (
-            f"loptrl run {self.study} --budget {self.budget} --arm {self.arm} "
-            f"--seeds {self.seed + 1}"
-        )
-
     def as_dict(self) -> dict[str, Any]:
         """The fields that a manifest stores, in JSON types."""
         return {

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from loptrl import weight_formats
 from loptrl.errors import LoptrlError, WeightsError
@@ -54,19 +55,23 @@ class Weights:
     arrays: dict[str, np.ndarray]
 
 
-def save(path: Path, arrays: Mapping[str, np.ndarray], card: Mapping[str, Any]) -> None:
+def save(path: str | Path, arrays: Mapping[str, ArrayLike], card: Mapping[str, Any]) -> None:
     """Write `path` (.npz) and its card (.json beside it), both whole or neither.
+
+    `LearnedOptimizer.save` does it for the theta of a rule.
 
     Raises:
         WeightsError: an array holds something else than finite floats, the card names no family,
             or it is no JSON.
         StoreError: they could not be written.
     """
+    path = Path(path)
+    arrays = {name: np.asarray(value) for name, value in arrays.items()}
     check(arrays, str(path))
     if not isinstance(card.get("family"), str):
         raise WeightsError(f"expected the card of {path} to name a family, such as 'open'")
     buffer = io.BytesIO()
-    np.savez(buffer, **dict(arrays))
+    np.savez(buffer, **arrays)
     data = buffer.getvalue()
     full = {
         "size": len(data),

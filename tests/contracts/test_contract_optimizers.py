@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 from loptrl import weights
 from loptrl.errors import LoptrlError
@@ -183,7 +184,7 @@ def test_compiles_once_and_works_in_a_chain(case):
     assert traced == 1
 
 
-@LEARNED_TABLE
+@TABLE
 def test_keeps_dtypes_and_structure(case):
     theta = case.init_theta(jax.random.key(0))
     optimizer = case.build(theta)
@@ -219,13 +220,33 @@ def test_refuses_what_is_no_float_and_foreign_weights(case):
 def test_weights_are_saved_and_loaded_without_pickle(name, tmp_path):
     case = CASES[name]
     theta = case.init_theta(jax.random.key(3))
-    leaves, _ = jax.tree_util.tree_flatten_with_path(theta)
-    arrays = {"/".join(k.key for k in path): np.asarray(leaf) for path, leaf in leaves}
-    weights.save(tmp_path / "w.npz", arrays, {"family": name})
+    LEARNED[name].save(tmp_path / "w.npz", theta, trained_on="nothing")
+    assert weights.card(tmp_path / "w.npz", name)["trained_on"] == "nothing"
     back = LEARNED[name].theta(tmp_path / "w.npz")
     assert jax.tree.structure(back) == jax.tree.structure(theta)
     for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(theta), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_what_is_no_array_of_floats_is_not_saved(tmp_path):
+    theta = LEARNED["open"].init_theta(jax.random.key(0))
+    for bad, words in ((3, "holds int"), (jnp.full(2, jnp.nan), "holds NaN or infinity")):
+        with pytest.raises(LoptrlError, match=words):
+            LEARNED["open"].save(str(tmp_path / "w.npz"), {**theta, "more": bad})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("optimizer", [adam(0.1), rmsprop(0.1, b2=0.999)], ids=["adam", "rmsprop"])
+def test_half_precision_is_near_single(optimizer):
+    """b2 = 0.999 is 1 in bfloat16: numbers and moments are kept in float32."""
+    moved = []
+    for dtype in (jnp.bfloat16, jnp.float32):
+        params = {"w": jnp.linspace(-1.0, 1.0, 4, dtype=dtype)}
+        state = optimizer.init(params)
+        for _ in range(3):
+            updates, state = optimizer.update({"w": jnp.full(4, 0.5, dtype)}, state, params)
+        moved.append(np.asarray(updates["w"], np.float32))
+    np.testing.assert_allclose(moved[0], moved[1], rtol=1e-2)
 
 
 def first_update(optimizer, grads, params, **extra):
@@ -283,6 +304,38 @@ def test_equal_activity_is_the_neutral_value():
     assert np.abs(flat[0] - flat[2]).max() > 1e-7
 
 
+class Separate(nnx.Module):
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.actor = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs))
+        self.critic = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 1, rngs=rngs))
+
+
+def test_open_finds_networks_and_layers_wherever_flax_puts_them():
+    """On top, below a module's "params", below each network's own, and in an nnx.State."""
+    state = nnx.state(Separate(), nnx.Param)
+    pure = nnx.to_pure_dict(state)
+    trees = [
+        pure,
+        {"params": pure},
+        {name: {"params": network} for name, network in pure.items()},
+        state,
+    ]
+    optimizer = LEARNED["open"].build(LEARNED["open"].init_theta(jax.random.key(5)))
+    activity = {name: [jnp.array([1.0, 2.0, 3.0, 4.0])] for name in ("actor", "critic")}
+    extra = {"key": jax.random.key(1), "activity": activity}
+    found = []
+    for tree in trees:
+        update = first_update(optimizer, jax.tree.map(jnp.cos, tree), tree, **extra)
+        found.append(jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(update)]))
+        with pytest.raises(LoptrlError, match="got no key"):
+            first_update(optimizer, tree, tree)
+    for other in found[1:]:
+        np.testing.assert_allclose(found[0], other, rtol=1e-5, atol=1e-9)
+    with pytest.raises(LoptrlError, match="parameters without networks, got that of actor, critic"):
+        first_update(optimizer, pure["actor"], pure["actor"], **extra)
+
+
 def test_velo_averages_beyond_its_horizon():
     """Four calls of two are two updates on mean gradients and losses, the first of each pair 0."""
     theta = downhill_velo(jax.random.key(0))
@@ -306,8 +359,12 @@ def test_velo_averages_beyond_its_horizon():
     assert int(state.inner.count) == 2 and int(state.count) == 4
     with pytest.raises(LoptrlError, match="positive whole number"):
         build(theta, num_steps=0)
-    with pytest.raises(LoptrlError, match="got none"):
-        short.update(grads[0], short.init(params), params)
+    for rule in (short, build(theta, num_steps=np.int64(4), max_updates=2)):
+        with pytest.raises(LoptrlError, match="got none"):
+            rule.update(grads[0], rule.init(params), params)
+    half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    moved, _ = long.update(grads[0], long.init(half), half, loss=1.0)
+    assert moved["w"].dtype == jnp.bfloat16
 
 
 def test_many_chunks_equal_one():

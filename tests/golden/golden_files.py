@@ -20,7 +20,7 @@ def files(family: str, names: list[str]) -> list[Any]:
     out = []
     for name in names:
         committed, shared = FIXTURES / f"{name}.npz", SHARED / family / f"{name}.npz"
-        path = shared if shared.is_file() else committed
+        path = committed if committed.is_file() else shared
         reason = f"{name}.npz is not committed, and {SHARED} is not there"
         marks = pytest.mark.skipif(not path.is_file(), reason=reason)
         out.append(pytest.param(path, id=name, marks=marks))

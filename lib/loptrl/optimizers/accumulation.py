@@ -32,7 +32,8 @@ def averaged_over(
 ) -> optax.GradientTransformationExtraArgs:
     """The optimizer on the mean gradient and the mean loss of `calls` calls; zero in between.
 
-    Unlike `optax.MultiSteps` it averages the loss too; the other extra inputs are the last call's.
+    Unlike `optax.MultiSteps` it averages the loss too, if one is given; the other extra inputs are
+    the last call's. Updates have the parameters' dtypes.
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
@@ -42,22 +43,23 @@ def averaged_over(
         return AveragedState(zeros, zero, jnp.zeros([], jnp.int32), optimizer.init(params))
 
     def update(
-        grads: Any, state: AveragedState, params: Any = None, *, loss: Any = 0.0, **extra: Any
+        grads: Any, state: AveragedState, params: Any = None, *, loss: Any = None, **extra: Any
     ) -> tuple[Any, AveragedState]:
-        total = jax.tree.map(jnp.add, state.grads, grads)
-        total_loss = (state.loss + loss).astype(state.loss.dtype)
+        total = jax.tree.map(lambda sum_, g: sum_ + g.astype(sum_.dtype), state.grads, grads)
+        given = 0.0 if loss is None else loss
+        total_loss = (state.loss + given).astype(state.loss.dtype)
         count = state.count + 1
 
         def move(_: None) -> tuple[Any, AveragedState]:
             mean = jax.tree.map(lambda g: g / calls, total)
-            updates, inner = optimizer.update(
-                mean, state.inner, params, loss=total_loss / calls, **extra
-            )
+            mean_loss = None if loss is None else total_loss / calls
+            updates, inner = optimizer.update(mean, state.inner, params, loss=mean_loss, **extra)
+            updates = jax.tree.map(lambda u, g: u.astype(g.dtype), updates, total)
             zeros = jax.tree.map(jnp.zeros_like, total)
             return updates, AveragedState(zeros, jnp.zeros_like(total_loss), count, inner)
 
         def wait(_: None) -> tuple[Any, AveragedState]:
-            zeros = jax.tree.map(jnp.zeros_like, grads)
+            zeros = jax.tree.map(jnp.zeros_like, total)
             return zeros, AveragedState(total, total_loss, count, state.inner)
 
         return jax.lax.cond(count % calls == 0, move, wait, None)

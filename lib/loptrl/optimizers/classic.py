@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +12,26 @@ import optax
 from loptrl.errors import LoptrlError
 
 __all__ = ["adam", "annealed", "rmsprop", "with_hyperparameters"]
+
+
+def _numbers_in_state(
+    rule: Callable[..., optax.GradientTransformation], *numbers: float
+) -> optax.GradientTransformationExtraArgs:
+    """The rule with its numbers and moments in at least float32: in bfloat16, 0.999 is 1."""
+    inner = optax.with_extra_args_support(optax.inject_hyperparams(rule)(*numbers))
+
+    def wide(tree: Any) -> Any:
+        return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
+
+    def init(params: Any) -> Any:
+        return inner.init(wide(params))
+
+    def update(grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        params = None if params is None else wide(params)
+        updates, state = inner.update(wide(grads), state, params, **extra)
+        return jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads), state
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _adam(
@@ -41,11 +61,10 @@ def adam(
     """Adam (Kingma & Ba 2015, algorithm 1), with decoupled weight decay (Loshchilov & Hutter 2019).
 
     theta <- theta - alpha (m_hat / (sqrt(v_hat) + eps) + lambda theta). All numbers live in the
-    state (`optax.inject_hyperparams`): another value compiles nothing.
+    state (`optax.inject_hyperparams`): another value compiles nothing. `update` needs the
+    parameters, for the decay.
     """
-    return optax.with_extra_args_support(
-        optax.inject_hyperparams(_adam)(learning_rate, b1, b2, eps, weight_decay)
-    )
+    return _numbers_in_state(_adam, learning_rate, b1, b2, eps, weight_decay)
 
 
 def rmsprop(
@@ -58,19 +77,27 @@ def rmsprop(
     """RMSProp: theta <- theta - alpha (trace_{b1}[g / sqrt(v + eps)] + lambda theta).
 
     Epsilon stands under the root, as in `optax.rmsprop`; v starts at 0 and is not corrected for it.
+    Numbers and parameters as in `adam`.
     """
-    return optax.with_extra_args_support(
-        optax.inject_hyperparams(_rmsprop)(learning_rate, b1, b2, eps, weight_decay)
-    )
+    return _numbers_in_state(_rmsprop, learning_rate, b1, b2, eps, weight_decay)
 
 
 def annealed(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """u (1 - t): the step size falls linearly with the extra input `training_fraction` t."""
+    """u (1 - t): the step size falls linearly with the extra input `training_fraction` t.
+
+    Raises:
+        LoptrlError: `update` is called without it.
+    """
     inner = optax.with_extra_args_support(optimizer)
 
     def update(
-        grads: Any, state: Any, params: Any = None, *, training_fraction: Any = 0.0, **extra: Any
+        grads: Any, state: Any, params: Any = None, *, training_fraction: Any = None, **extra: Any
     ) -> tuple[Any, Any]:
+        if training_fraction is None:
+            raise LoptrlError(
+                "expected training_fraction, 0 at first and 1 at last, for an annealed optimizer, "
+                "got none; call update(grads, state, params, training_fraction=...)"
+            )
         extra["training_fraction"] = training_fraction
         updates, state = inner.update(grads, state, params, **extra)
         return jax.tree.map(
@@ -88,6 +115,11 @@ def with_hyperparameters(state: Any, values: Mapping[str, float]) -> Any:
     """
     if not values:
         return state
+    if not hasattr(state, "hyperparams"):
+        raise LoptrlError(
+            f"expected the state of an optimizer with numbers, such as adam's, to set "
+            f"{', '.join(values)}, got {type(state).__name__}; name a hand-designed optimizer"
+        )
     unknown = sorted(set(values) - set(state.hyperparams))
     if unknown:
         raise LoptrlError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,21 @@ class LearnedOptimizer:
         """
         return _theta(self._load(name))
 
+    def save(self, path: str | Path, theta: Any, **card: Any) -> None:
+        """Keep weights as an .npz with a JSON card, for a call with that path.
+
+        Args:
+            path: of the .npz.
+            theta: as `build` takes it.
+            **card: what else the card says, in JSON types, such as `trained_on` in words or
+                `options`, arguments of `build` that hold where no others are given.
+
+        Raises:
+            WeightsError: a number is not finite, or the card is no JSON.
+            StoreError: the disk refuses.
+        """
+        stored.save(path, _arrays(theta), {"family": self.family, **card})
+
     def _load(self, name: str | Path | None) -> stored.Weights:
         name = self.default if name is None else name
         if name is None:
@@ -75,6 +90,16 @@ def _theta(found: stored.Weights) -> Any:
             node = node.setdefault(folder, {})
         node[last] = jnp.asarray(value)
     return tree
+
+
+def _arrays(theta: Any, prefix: str = "") -> dict[str, Any]:
+    """The inverse of `_theta`: arrays by path, such as "rnn1/hn/kernel"."""
+    if not isinstance(theta, Mapping):
+        return {prefix: theta}
+    arrays: dict[str, Any] = {}
+    for part, node in theta.items():
+        arrays |= _arrays(node, f"{prefix}/{part}" if prefix else str(part))
+    return arrays
 
 
 LEARNED = {

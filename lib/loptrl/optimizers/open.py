@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import GetAttrKey
 
 from loptrl.errors import LoptrlError
 from loptrl.optimizers.features import dense, gru, init_dense, init_gru, layer_norm
@@ -109,8 +110,8 @@ def build(
     Args:
         theta: weights as `init_theta` makes them; may be traced.
         noise: False leaves the noise out.
-        networks: keys at the top of the parameters that hold one network each; what else there is
-            counts as one network. Layers are counted within a network.
+        networks: keys at the top of the parameters (below flax's "params") that hold one network
+            each; what else there is counts as one network. Layers are counted within a network.
         noisy: the networks that get noise; without one of that name there is none.
         split: over which devices the work is split, inside `jax.shard_map`; the stacks of the state
             are then split along their first axis.
@@ -253,11 +254,13 @@ def _places(paths: Sequence[tuple[Any, ...]], networks: Sequence[str]) -> list[_
     named = []
     for path in paths:
         names = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
+        # An nnx.State ends every path in the variable's "value"; linen has "params" above a module,
+        # be that the whole or one network.
+        if len(names) > 1 and path[-1] == GetAttrKey("value"):
+            names = names[:-1]
+        names = _without_params(names)
         network = names[0] if names and names[0] in networks else None
-        if network is not None:
-            names = names[1:]
-        if names and names[0] == "params":
-            names = names[1:]
+        names = _without_params(names if network is None else names[1:])
         # A leaf that no module holds, such as log_std, is a layer of its own.
         named.append((network, "/".join(names[:-1] if len(names) > 1 else names)))
     places = []
@@ -265,6 +268,10 @@ def _places(paths: Sequence[tuple[Any, ...]], networks: Sequence[str]) -> list[_
         layers = sorted({other for net, other in named if net == network}, key=_natural)
         places.append(_Place(network, layer, layers.index(layer), len(layers)))
     return places
+
+
+def _without_params(names: list[str]) -> list[str]:
+    return names[1:] if names[:1] == ["params"] else names
 
 
 def _natural(name: str) -> list[Any]:
@@ -279,11 +286,15 @@ def _dormancy(
     d = n a / sum(a) with a = mean |activation| + 1e-11, given to every weight that leads to the
     unit (Sokar et al. 2023, eq. 1).
     """
+    by_network = isinstance(activity, Mapping) and any(name in activity for name in networks)
+    if by_network and not any(place.network in activity for place in places):
+        raise LoptrlError(
+            f"expected activity for parameters without networks, got that of {', '.join(activity)};"
+            " give a list by layer or a mapping from a layer's name"
+        )
     leaves = []
     for place, shape in zip(places, layout.shapes, strict=True):
-        known = activity
-        if isinstance(activity, Mapping) and any(name in activity for name in networks):
-            known = activity.get(place.network)
+        known = activity.get(place.network) if by_network else activity
         if isinstance(known, Mapping):
             known = known.get(place.layer)
         elif known is not None:

@@ -131,7 +131,8 @@ def build(
         Metz et al., "VeLO: Training Versatile Learned Optimizers by Scaling Up", 2022, appendix A.
     """
     for name, value in (("num_steps", num_steps), ("max_updates", max_updates)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or value < 1:
             raise LoptrlError(f"expected {name} as a positive whole number, got {value!r}")
     if set(theta) != {"ff_mod_stack", "lstm_init_state", "rnn_params"}:
         raise LoptrlError(

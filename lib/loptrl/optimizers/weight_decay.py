@@ -47,7 +47,7 @@ def coupled_weight_decay(
 def l2_in_loss(
     optimizer: optax.GradientTransformation, strength: float
 ) -> optax.GradientTransformationExtraArgs:
-    """`L + strength/2 |theta|^2`: the gradient and, where one is given, the loss the optimizer sees.
+    """`L + strength/2 |theta|^2`: the gradient and, where there is one, the loss that are seen.
 
     For rules that read the loss (VeLO) this differs from `coupled_weight_decay`, for others not.
     """

@@ -8,7 +8,7 @@ thin lines behind are the seeds. `rng` defaults to a fixed seed, so that a figur
 
 from loptrl.plots.axes import Curves
 from loptrl.plots.charts import collapse_chart, final_returns, interval_dots
-from loptrl.plots.curves import diagnostics, learning_curves, regime_relative_curves
+from loptrl.plots.curves import diagnostics, learning_curves
 from loptrl.plots.drift import DriftTrace, drift_figure
 from loptrl.plots.flow import Arrow, Box, flow_figure
 from loptrl.plots.heatmap import HeatPanel, heat_map
@@ -29,5 +29,4 @@ __all__ = [
     "interval_dots",
     "learning_curves",
     "performance_profiles",
-    "regime_relative_curves",
 ]

@@ -24,7 +24,7 @@ from loptrl.plots.axes import (
 )
 from loptrl.plots.drift import STRIP_INCHES, DriftTrace, drift_strips, mark_changes
 
-__all__ = ["diagnostics", "learning_curves", "regime_relative_curves"]
+__all__ = ["diagnostics", "learning_curves"]
 
 
 def learning_curves(
@@ -76,30 +76,6 @@ def learning_curves(
         panels[-1].set_xlabel("env steps")
         legend(figure, lines)
     return figure
-
-
-def regime_relative_curves(
-    curves: Curves,
-    *,
-    drift: DriftTrace | tuple | None = None,
-    looks: Mapping[str, str] | None = None,
-    statistic: Aggregate = "iqm",
-    level: float = 0.95,
-    rng: np.random.Generator | None = None,
-    height: str | float = "normal",
-) -> Figure:
-    """`learning_curves` of `stats.regime_relative` returns, with a line at 1, the control."""
-    return learning_curves(
-        curves,
-        drift=drift,
-        looks=looks,
-        statistic=statistic,
-        ylabel="return / return of a control on that friction alone",
-        references={"control": 1.0},
-        level=level,
-        rng=rng,
-        height=height,
-    )
 
 
 def diagnostics(

@@ -9,7 +9,14 @@ from typing import Any
 
 from loptrl.errors import LoptrlError
 
-__all__ = ["OptimizerConfig", "PPOConfig", "check_flag", "check_number", "checked_fields"]
+__all__ = [
+    "HAND_DESIGNED",
+    "OptimizerConfig",
+    "PPOConfig",
+    "check_flag",
+    "check_number",
+    "checked_fields",
+]
 
 
 def checked_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,12 +55,16 @@ def check_flag(name: str, value: Any) -> None:
         raise LoptrlError(f"{name} must be true or false, got {value!r}")
 
 
+HAND_DESIGNED = ("adam", "rmsprop")
+"""Optimizers that have numbers and no weights."""
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """An optimizer by name: a hand-designed one with its numbers, or a learned one with weights.
 
     Attributes:
-        name: a name that `loptrl.optimizers.make` knows, such as "adam" or "open".
+        name: one of `HAND_DESIGNED`, or a learned rule such as "open".
         learning_rate: step size alpha; None for a learned rule's own, and 3e-4 without weights.
         b1: decay of the first moment (Adam).
         b2: decay of the second moment (Adam), or of the squared gradient (RMSProp).
@@ -80,6 +91,11 @@ class OptimizerConfig:
                 raise LoptrlError(
                     f"an optimizer's {name} must be text, got {getattr(self, name)!r}"
                 )
+        if (self.weights is None) != (self.name in HAND_DESIGNED):
+            raise LoptrlError(
+                f"an optimizer is {' or '.join(HAND_DESIGNED)} without weights, or a learned rule "
+                f"with them, got {self.name!r} with {self.weights!r}"
+            )
         if self.learning_rate is None and self.weights is None:
             object.__setattr__(self, "learning_rate", 3e-4)
         if self.learning_rate is not None:

@@ -244,10 +244,7 @@ class Learner:
             loss, metrics, activity, grads = unravel(jax.lax.pmean(flat, DEVICES))
             norms = {name: optax.tree.norm(grads[name]) for name in grads}
             grads = {
-                name: jax.tree.map(
-                    lambda g, n=norms[name]: g * jnp.minimum(1.0, hparams.max_grad_norm / n),
-                    grads[name],
-                )
+                name: optax.tree.scale(_at_most(hparams.max_grad_norm, norms[name]), grads[name])
                 for name in grads
             }
             updates, opt_state = optimizer.update(
@@ -345,3 +342,9 @@ def _standardized(advantage: jax.Array) -> jax.Array:
     mean = jax.lax.pmean(jnp.mean(advantage), DEVICES)
     variance = jax.lax.pmean(jnp.mean((advantage - mean) ** 2), DEVICES)
     return (advantage - mean) / (jnp.sqrt(variance) + 1e-8)
+
+
+def _at_most(bound: jax.Array, norm: jax.Array) -> jax.Array:
+    """The factor that brings a norm down to the bound; its derivative is finite for any bound."""
+    above = norm > bound
+    return jnp.where(above, bound / jnp.where(above, norm, 1.0), 1.0)

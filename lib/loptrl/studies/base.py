@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,6 +14,7 @@ from loptrl.envs.drift import Drift
 from loptrl.errors import LoptrlError, MissingRun, WeightsError
 from loptrl.ppo.config import PPOConfig
 from loptrl.runs import Results, RunSpec, Store
+from loptrl.specs import plain
 
 __all__ = ["Arm", "Budget", "Study"]
 
@@ -187,11 +190,12 @@ class Study:
         seeds: int | None = None,
         **settings: Any,
     ) -> str:
-        """The command line that computes these runs."""
+        """The shell command that computes these runs."""
         parts = [f"loptrl run {self.name} --budget {budget}"]
         parts += [f"--arm {name}" for name in arms or ()]
         parts += [f"--seeds {seeds}"] if seeds is not None else []
-        parts += [f"-p {name}={value}" for name, value in settings.items()]
+        for name, value in settings.items():
+            parts.append(f"-p {shlex.quote(f'{name}={json.dumps(plain(value))}')}")
         return " ".join(parts)
 
     def arm(self, name: str) -> Arm:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from loptrl import stats, status_page, verdicts
+from loptrl.ppo.config import HAND_DESIGNED
 from loptrl.studies import brax_ant
 from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.comparison_evidence import ComparisonEvidence, load
@@ -26,7 +27,6 @@ __all__ = [
     "published_table",
 ]
 
-_NOT_LEARNED = ("adam", "rmsprop")
 _JUDGED = ("adam", "open_multi", "velo")
 _OTHER_OPENS = ("open", "open_own", "open_own_two")
 _C11 = ("adam", "open", "open_multi")
@@ -65,7 +65,7 @@ def claims(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
         )
     }
     opened, adam, velo = (names[name] for name in ("open_multi", "adam", "velo"))
-    hand_designed = [names[name] for name in _NOT_LEARNED]
+    hand_designed = [names[name] for name in HAND_DESIGNED]
     learned = [name for name in scores if name not in (*hand_designed, opened)]
     return {
         "C9": verdicts.c9(scores, opened, rng=_rng()),
@@ -77,7 +77,7 @@ def claims(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
 def headline(evidence: ComparisonEvidence) -> str:
     """The answer in one bold sentence, and the verdicts in a list."""
     normal = evidence.normalised()
-    learned = [name for name in normal if name not in _NOT_LEARNED]
+    learned = [name for name in normal if name not in HAND_DESIGNED]
     if not evidence.runs.runs:
         answer = "**No run is stored: nothing can be said yet.**"
     elif learned:

@@ -15,6 +15,7 @@ from loptrl.studies.open_agent import ADAM_RETURNS, BRAX, MINATAR
 __all__ = [
     "DRIFTS",
     "GRID",
+    "LICENCE",
     "RECIPES",
     "Recipe",
     "changing",
@@ -23,6 +24,9 @@ __all__ = [
     "normalisers",
     "recipe",
 ]
+
+LICENCE = "Apache-2.0"
+"""Of the weights that these recipes make, this repository's own."""
 
 _LIFE = 2_800_000
 """About the env steps of one agent's life of 128 meta-iterations."""

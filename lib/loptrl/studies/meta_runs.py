@@ -17,6 +17,7 @@ from loptrl.meta.config import RULES, MetaConfig
 from loptrl.meta.es_config import EvolutionConfig
 from loptrl.meta.supervised_config import SupervisedConfig
 from loptrl.runs import Run, RunSpec, Store
+from loptrl.studies.meta_recipes import LICENCE
 
 __all__ = ["Trained", "meta_spec", "picture", "save_untrained", "train", "weights_path"]
 
@@ -57,6 +58,7 @@ def train(
     seed: int = 0,
     budget: str = "laptop",
     command: str | None = None,
+    licence: str | None = None,
     store: Store | None = None,
     time_limit: str | float | None = None,
     progress: Any = "auto",
@@ -73,6 +75,7 @@ def train(
         seed: seeds everything.
         budget: the label of the run.
         command: the command that does this, for messages and the card.
+        licence: of the weights, an SPDX identifier for the card; None names none.
         store: default the committed results.
         time_limit: see `loptrl.drive.load_or_run`.
         progress: see `loptrl.progress.Progress`.
@@ -96,11 +99,12 @@ def train(
     length = "examples" if isinstance(config, SupervisedConfig) else "env_steps"
 
     def finished(theta: Any, slices: int) -> None:
+        from loptrl.optimizers import LEARNED
+
         card = {
-            "family": config.rule,
             "name": f"{config.rule}/{name}",
             "trained_on": trained_on,
-            "licence": "MIT",
+            **({"licence": licence} if licence else {}),
             "run": spec.key,
             "seed": seed,
             "budget": budget,
@@ -111,7 +115,7 @@ def train(
             "versions": provenance.versions(),
             "options": {"learning_rate": config.learning_rate} if config.learning_rate else {},
         }
-        weights.save(target, named_arrays(theta), card)
+        LEARNED[config.rule].save(target, theta, **card)
 
     def make(spec: RunSpec) -> Any:
         from loptrl.studies import meta_training
@@ -140,38 +144,37 @@ def save_untrained(rule: str, seed: int = 0) -> Path:
     """Keep the weights that meta-training starts from as RULE/untrained, for runs that compare.
 
     Raises:
-        LoptrlError: no such rule.
+        LoptrlError: no such rule, or other weights have that name.
         StoreError: the disk refuses.
     """
+    import jax
+
+    from loptrl.optimizers import LEARNED
     from loptrl.studies.meta_training import untrained_theta
 
     if rule not in RULES:
         raise LoptrlError(f"expected a rule of {', '.join(RULES)}, got {rule!r}")
-    target = weights_path("untrained", rule)
+    target, theta = weights_path("untrained", rule), untrained_theta(rule, seed)
+    if target.is_file():
+        kept = jax.tree.leaves(LEARNED[rule].theta(target))
+        if all(map(np.array_equal, kept, jax.tree.leaves(theta))):
+            return target
+        raise LoptrlError(
+            f"expected no other weights in {target}, found some, which stored runs may name; move "
+            "them away"
+        )
     card = {
-        "family": rule,
         "name": f"{rule}/untrained",
         "trained_on": "nothing: random weights",
-        "licence": "MIT",
+        "licence": LICENCE,
         "seed": seed,
         "env_steps": 0,
         "command": f"loptrl weights untrained {rule} --seed {seed}",
         "commit": provenance.commit(),
         "versions": provenance.versions(),
     }
-    arrays = named_arrays(untrained_theta(rule, seed))
-    weights.save(target, {path: np.asarray(array) for path, array in arrays.items()}, card)
+    LEARNED[rule].save(target, theta, **card)
     return target
-
-
-def named_arrays(theta: Any, prefix: str = "") -> dict[str, Any]:
-    """A tree of dicts as arrays by path, such as "rnn1/hn/kernel"."""
-    if not isinstance(theta, Mapping):
-        return {prefix: theta}
-    arrays: dict[str, Any] = {}
-    for part, node in theta.items():
-        arrays |= named_arrays(node, f"{prefix}/{part}" if prefix else str(part))
-    return arrays
 
 
 def picture(spec: RunSpec) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from loptrl.ppo.config import HAND_DESIGNED
 from loptrl.studies.base import Budget
 from loptrl.studies.comparison import Comparison
 from loptrl.studies.open_agent import LOOKS, MINATAR, WEIGHTS, learned, tuned
@@ -29,7 +30,7 @@ _TEN = {"laptop": 10, "paper": 16}
 
 
 def _settings(game: str, optimizer: str) -> dict:
-    if optimizer in ("adam", "rmsprop"):
+    if optimizer in HAND_DESIGNED:
         return tuned(optimizer, game)
     if optimizer == "open":
         return learned(f"open/{game.replace('_', '')}")
