@@ -45,6 +45,8 @@ def test_the_code_of_the_reuse_page_runs(tmp_path, library_path):
     printed = done.stdout
     assert "True 6000000.0" in printed  # the collapse of the example
     assert "(3, 20)" in printed  # three seeds, twenty rows
+    for arm in ("still", "changing"):  # two seeds, a random policy and eight evaluations
+        assert f"{arm} (2, 9) True" in printed
     assert (tmp_path / "learning_curve.png").stat().st_size > 10_000
     assert (tmp_path / "drift.png").stat().st_size > 10_000
     (learned,) = re.findall(r"^2048 (\S+)$", printed, re.MULTILINE)

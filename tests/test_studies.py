@@ -11,12 +11,13 @@ import pytest
 from loptrl import cli, studies
 from loptrl.drive import load_or_run
 from loptrl.envs.drift import Drift
+from loptrl.envs.probes import Reach
 from loptrl.errors import LoptrlError
 from loptrl.ppo.config import PPOConfig
 from loptrl.specs import plain
 from loptrl.studies.adam_collapse import CONTROL_FRICTIONS, PERIOD, STUDY
 from loptrl.studies.base import Arm, Budget, Study
-from loptrl.studies.training import make_program, make_world
+from loptrl.studies.training import make_program, make_world, register_world
 from probe_runs import SMALL, compilations, play
 
 TINY = Study(
@@ -125,6 +126,7 @@ def test_the_command_makes_the_same_runs():
         (lambda: TINY.specs("smoke", drift={"wind": {}}), "a drift has the channels"),
         (lambda: make_world("cheetah", "spring"), "unknown world 'cheetah': expected one of ant, "),
         (lambda: make_world("ant", "mjx"), "unknown backend 'mjx'"),
+        (lambda: register_world("ant", Reach), "expected a free name for a world, 'ant' is taken"),
     ],
 )  # fmt: skip
 def test_mistakes(call, message):
@@ -155,8 +157,10 @@ def test_a_study_computes_reads_and_finds_what_is_stored(store):
     assert run.spec == TINY.specs("smoke", ["plain"], 1)[0]
     never = TINY.load_or_run("smoke", ["plain"], 1, store=store, compute="never")
     assert never.runs[0].frame.equals(run.frame)
-    with pytest.raises(LoptrlError, match=r"loptrl run tiny --budget smoke --arm plain --seeds 2`"):
+    with pytest.raises(LoptrlError, match=r"seed 1 .* compute=.missing. computes them"):
         TINY.load_or_run("smoke", ["plain"], 2, store=store, compute="never")
+    with pytest.raises(LoptrlError, match=r"`loptrl run adam_collapse --budget smoke --arm adam`"):
+        STUDY.load_or_run("smoke", ["adam"], store=store, compute="never")
 
 
 def test_a_wild_learning_rate_is_a_diverged_run(store):

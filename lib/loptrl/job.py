@@ -198,18 +198,10 @@ class Job:
                     saved, saved_at = step, time.monotonic()
         finally:
             self.view.finish()
+        ends = [divergence(own) for own in rows]
+        done = [step if end is None else max(1, -(-end // per_slice)) for end in ends]
         try:
-            stored = []
-            for spec, own in zip(self.specs, rows, strict=True):
-                end = divergence(own)
-                done = step if end is None else max(1, -(-end // per_slice))
-                manifest = {
-                    **facts(done),
-                    "commit": provenance.commit(),
-                    "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                    "diverged_at": end,
-                }
-                stored.append(self.store.write(spec, frame(own), manifest))
+            stored = self._store(rows, [facts(slices_done) for slices_done in done], ends)
         except StoreError:
             save()  # perhaps on another disk: the work is done and need not be done again
             raise
@@ -217,6 +209,21 @@ class Job:
         for spec in self.specs:
             remove_folder(self.store.checkpoint_dir(spec))
         return stored
+
+    def _store(
+        self,
+        rows: Sequence[list[Row]],
+        facts: Sequence[Mapping[str, Any]],
+        ends: Sequence[int | None],
+    ) -> list[Run]:
+        made = {
+            "commit": provenance.commit(),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        return [
+            self.store.write(spec, frame(own), {**known, **made, "diverged_at": end})
+            for spec, own, known, end in zip(self.specs, rows, facts, ends, strict=True)
+        ]
 
     def _program(self) -> Program:
         first = self.make_program(self.specs[0])

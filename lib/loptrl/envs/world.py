@@ -32,7 +32,16 @@ class Step(NamedTuple):
 
 
 class World(Protocol):
-    """One environment; reset and step are pure and know nothing of batches."""
+    """One environment; reset and step are pure and know nothing of batches.
+
+    Attributes:
+        observation_size: length of an observation.
+        action_size: length of an action in [-1, 1], or the number of actions.
+        discrete: whether an action is one of a number.
+        num_actuators: length of `Dynamics.strength`.
+        max_episode_steps: env steps after which an episode is cut off.
+        layout: "first", or "last" as in `VectorWorld`.
+    """
 
     observation_size: int
     action_size: int
@@ -41,11 +50,15 @@ class World(Protocol):
     max_episode_steps: int
     layout: Literal["first", "last"]
 
-    def reset(self, key: jax.Array, dynamics: Dynamics) -> tuple[Any, jax.Array]: ...
+    def reset(self, key: jax.Array, dynamics: Dynamics) -> tuple[Any, jax.Array]:
+        """A first state, any pytree of arrays, and its observation `[obs]`."""
+        ...
 
     def step(
         self, key: jax.Array, state: Any, action: jax.Array, dynamics: Dynamics
-    ) -> tuple[Any, Step]: ...
+    ) -> tuple[Any, Step]:
+        """One env step without resets; `action` is `[action_size]`, or an index `[]`."""
+        ...
 
 
 class VectorWorld:

@@ -141,7 +141,12 @@ class Study:
         arms = None if arms is None else list(arms)
         store = Store() if store is None else store
         specs = self.specs(budget, arms, seeds, **settings)
-        command = self.command(budget, arms, seeds, **settings)
+        from loptrl.studies import NAMES
+
+        command = None
+        if self.name in NAMES:  # The command line knows no others.
+            command = self.command(budget, arms, seeds, **settings)
+            command += f" --together {together}" if together > 1 else ""
         if arms is None and compute != "never":
             absent = {name for name in self.arms if self.weights_of(name) == "absent"}
             specs = [s for s in specs if s.arm not in absent or store.state(s) == "done"]
@@ -152,7 +157,7 @@ class Study:
             store=store,
             time_limit=time_limit,
             progress=progress,
-            command=f"{command} --together {together}" if together > 1 else command,
+            command=command,
             together=together,
         )
 

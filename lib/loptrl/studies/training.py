@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from loptrl import devices, weights
@@ -10,7 +11,9 @@ from loptrl.errors import LoptrlError
 from loptrl.ppo.config import OptimizerConfig, PPOConfig
 from loptrl.specs import RunSpec, plain
 
-__all__ = ["make_program", "make_world"]
+__all__ = ["make_program", "make_world", "register_world"]
+
+_REGISTERED: dict[str, Callable[[], Any]] = {}
 
 
 def make_program(spec: RunSpec) -> Any:
@@ -72,13 +75,37 @@ def _agent(
     )
 
 
+def register_world(name: str, make: Callable[[], Any]) -> None:
+    """Let configurations name a world of one's own, in this process.
+
+    Args:
+        name: what `PPOConfig.world` says; it is part of a run's key, so another world needs another
+            name.
+        make: gives the `loptrl.envs.world.World`.
+
+    Raises:
+        LoptrlError: the name is taken.
+    """
+    if name in _known_worlds():
+        raise LoptrlError(f"expected a free name for a world, {name!r} is taken; choose another")
+    _REGISTERED[name] = make
+
+
+def _known_worlds() -> tuple[str, ...]:
+    from loptrl.envs.bodies import BODIES
+    from loptrl.envs.minatar import GAMES
+    from loptrl.envs.probes import PROBES
+
+    return (*BODIES, *GAMES, *PROBES, *_REGISTERED)
+
+
 @functools.lru_cache(maxsize=4)
 def make_world(name: str, backend: str, through: bool = False) -> Any:
     """The vector world of that name, laid out for the device at hand.
 
     Args:
-        name: a body, a game or a probe.
-        backend: the physics pipeline of a body; games and probes have none, and take only the
+        name: a body, a game, a probe, or one of `register_world`.
+        backend: the physics pipeline of a body; other worlds have none, and take only the
             configuration's default, so that no setting is silently without effect.
         through: gradients are to go through a body's physics, which needs Brax's own derivatives
             of functions such as arccos.
@@ -98,12 +125,16 @@ def make_world(name: str, backend: str, through: bool = False) -> Any:
         # What is stepped with the batch last is differentiated primitive by primitive.
         layout = "last" if jax.default_backend() == "cpu" and not through else "first"
         return VectorWorld(BraxBody(name, backend, layout))
-    if name not in (*GAMES, *PROBES):
-        known = ", ".join((*BODIES, *GAMES, *PROBES))
-        raise LoptrlError(f"unknown world {name!r}: expected one of {known}")
+    if name not in _known_worlds():
+        raise LoptrlError(
+            f"unknown world {name!r}: expected one of {', '.join(_known_worlds())}; register_world "
+            "adds one"
+        )
     if backend != PPOConfig.backend:
         raise LoptrlError(
             f"backend names the physics of a body and {name} has none: expected the default "
             f"{PPOConfig.backend!r}, got {backend!r}; leave the setting out"
         )
-    return VectorWorld(MinAtar(name) if name in GAMES else PROBES[name]())
+    if name in GAMES:
+        return VectorWorld(MinAtar(name))
+    return VectorWorld(PROBES[name]() if name in PROBES else _REGISTERED[name]())
