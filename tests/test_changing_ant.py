@@ -52,6 +52,8 @@ LEVELS = {
     "drift_l2": recovering,
     "transferred": stored_runs.collapsing,
     "curriculum": stored_runs.dipping,
+    "no_pipeline": 1500.0,
+    "published_1_still": 2500.0,
 }
 
 
@@ -311,6 +313,10 @@ def test_the_words_hold_verdicts_and_numbers(evidences):
     assert len(gained) == 6 and gained[0].startswith("- Optim4RL (stationary) (5 seeds): -1,898 [")
     assert gained[0].endswith("worse: the interval excludes 0.")
     assert all("undecided" in line for line in gained[3:]), "as far as the untrained weights"
+    still = transfer_report.on_authors(moved).splitlines()[-1]
+    assert still.startswith("On the stationary Ant, as the next graph shows. Final return: Adam")
+    assert "best there, Optim4RL (authors', reset 32), no change (3 seeds): -500 [" in still
+    assert "minus that with it (5 seeds): " in optim4rl_l2_report.on_sizes(direct)
     assert "**C8.**" in transfer_report.on_curriculum(moved)
     assert "reset interval 32" in transfer_report.overview(moved)
 

@@ -10,7 +10,7 @@ import pandas as pd
 from loptrl import stats, status_page, weights
 from loptrl.errors import WeightsError
 from loptrl.studies.changing_ant_evidence import AntEvidence, JointEvidence
-from loptrl.studies.words import estimate, interval, listed, paragraphs, plural
+from loptrl.studies.words import change, estimate, interval, listed, paragraphs, plural
 from loptrl.style import format_steps
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
@@ -20,6 +20,7 @@ __all__ = [
     "ends",
     "final",
     "finals",
+    "gain",
     "inside_table",
     "lacking",
     "overview",
@@ -127,6 +128,24 @@ def finals(
 def final(evidence: AntEvidence, arm: str) -> stats.Estimate:
     """An arm's final return, IQM over seeds."""
     return interval(stats.final(*evidence.returns(arm)))
+
+
+def gain(evidence: AntEvidence, arm: str, other: str) -> str:
+    """One arm's final return minus another's, seed against seed, or nothing for too few of them.
+
+    The same seed has the same first networks and meets the same changes in every arm.
+    """
+    found = []
+    for one in (arm, other):
+        if not evidence.has(one):
+            return ""
+        seeds = [run.spec.seed for run in evidence.runs.of(one)]
+        found.append(dict(zip(seeds, stats.final(*evidence.returns(one)), strict=True)))
+    both = sorted(found[0].keys() & found[1].keys())
+    if len(both) < MINIMUM_SEEDS:
+        return ""
+    mine, theirs = ([own[seed] for seed in both] for own in found)
+    return f"({len(both)} seeds): {change(mine, theirs, paired=True)}"
 
 
 def ends(evidence: AntEvidence, arm: str) -> str:

@@ -136,7 +136,10 @@ def on_l2(evidence: JointEvidence) -> str:
 
 def on_sizes(evidence: JointEvidence) -> str:
     """What meta-training without the pipeline and at reduced sizes gives; the verdict of C14."""
-    return _section(evidence, ("drift", *SIZES), "C14")
+    verdict = _section(evidence, ("drift", *SIZES), "C14")
+    gain = shared.gain(evidence, "no_pipeline", "drift")
+    told = f"Final return without the pipeline minus that with it {gain}." if gain else ""
+    return paragraphs([verdict, told])
 
 
 def on_inside(evidence: JointEvidence) -> str:

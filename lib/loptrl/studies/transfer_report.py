@@ -12,9 +12,9 @@ from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
 from loptrl.studies.transfer import STILL, STUDY
-from loptrl.studies.words import change, estimate, paragraphs
+from loptrl.studies.words import estimate, paragraphs
 from loptrl.style import format_steps
-from loptrl.verdicts import MINIMUM_SEEDS, Verdict
+from loptrl.verdicts import Verdict
 
 __all__ = [
     "ARMS",
@@ -148,20 +148,27 @@ def on_authors(evidence: JointEvidence) -> str:
     """What the weights of the source's authors do, and those that nobody trained."""
     arms = (*AUTHORS, "untrained")
     words = [_at_a_quarter(evidence, arms), shared.finals(evidence, arms), _gained(evidence)]
-    return paragraphs(words)
+    return paragraphs([*words, _still(evidence)])
+
+
+def _still(evidence: JointEvidence) -> str:
+    """How the weights do where nothing changes, and ours beside the authors' best there."""
+    if not evidence.present(*STILL.values()):
+        return ""
+    words = f"On the stationary Ant, as the next graph shows. {shared.finals(evidence, CONTROLS)}"
+    gains = {STILL[a]: shared.gain(evidence, STILL["transferred"], STILL[a]) for a in AUTHORS}
+    known = [arm for arm, gain in gains.items() if gain]
+    if not known:
+        return words
+    best = max(known, key=lambda arm: shared.final(evidence, arm).value)
+    label = evidence.all_arms[best].label
+    return f"{words} Ours minus the authors' best there, {label} {gains[best]}."
 
 
 def _gained(evidence: JointEvidence) -> str:
     """What meta-training gained over the random weights it starts from, seed by seed."""
-    lines = []
-    for arm in evidence.present(*TRAINED):
-        ends = [_finals_by_seed(evidence, one) for one in (arm, "untrained")]
-        both = sorted(ends[0].keys() & ends[1].keys())
-        if len(both) < MINIMUM_SEEDS:
-            continue
-        trained, untrained = ([own[seed] for seed in both] for own in ends)
-        gain = change(trained, untrained, paired=True)
-        lines.append(f"- {evidence.all_arms[arm].label} ({len(both)} seeds): {gain}.")
+    gains = {arm: shared.gain(evidence, arm, "untrained") for arm in TRAINED}
+    lines = [f"- {evidence.all_arms[arm].label} {gain}." for arm, gain in gains.items() if gain]
     if not lines:
         return ""
     return paragraphs(
@@ -171,13 +178,6 @@ def _gained(evidence: JointEvidence) -> str:
             "\n".join(lines),
         ]
     )
-
-
-def _finals_by_seed(evidence: JointEvidence, arm: str) -> dict[int, float]:
-    if not evidence.has(arm):
-        return {}
-    seeds = [run.spec.seed for run in evidence.runs.of(arm)]
-    return dict(zip(seeds, stats.final(*evidence.returns(arm)), strict=True))
 
 
 def on_curriculum(evidence: JointEvidence) -> str:
