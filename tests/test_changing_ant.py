@@ -310,13 +310,15 @@ def test_the_words_hold_verdicts_and_numbers(evidences):
     assert words.count("Here, ") == 2 and "Here, the authors'" in words
     assert "Optim4RL (untrained)" in transfer_report.on_authors(moved)
     gained = [x for x in transfer_report.on_authors(moved).splitlines() if x.startswith("- ")]
-    assert len(gained) == 6 and gained[0].startswith("- Optim4RL (stationary) (5 seeds): -1,898 [")
+    paired = "(5 seeds, seed against seed): "
+    assert len(gained) == 6 and gained[0].startswith(f"- Optim4RL (stationary) {paired}-1,898 [")
     assert gained[0].endswith("worse: the interval excludes 0.")
     assert all("undecided" in line for line in gained[3:]), "as far as the untrained weights"
     still = transfer_report.on_authors(moved).splitlines()[-1]
-    assert still.startswith("On the stationary Ant, as the next graph shows. Final return: Adam")
-    assert "best there, Optim4RL (authors', reset 32), no change (3 seeds): -500 [" in still
-    assert "minus that with it (5 seeds): " in optim4rl_l2_report.on_sizes(direct)
+    assert still.startswith("On the stationary Ant, which the next graph shows: Final return: Adam")
+    best = "Optim4RL (authors', reset 32), no change (3 seeds, seed against seed): -500 ["
+    assert f"best there, {best}" in still
+    assert f"minus that with it {paired}" in optim4rl_l2_report.on_sizes(direct)
     assert "**C8.**" in transfer_report.on_curriculum(moved)
     assert "reset interval 32" in transfer_report.overview(moved)
 

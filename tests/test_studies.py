@@ -13,7 +13,7 @@ from loptrl.drive import load_or_run
 from loptrl.envs.drift import Drift
 from loptrl.envs.probes import Reach
 from loptrl.errors import LoptrlError
-from loptrl.ppo.config import PPOConfig
+from loptrl.ppo.config import OptimizerConfig, PPOConfig
 from loptrl.specs import plain
 from loptrl.studies.adam_collapse import CONTROL_FRICTIONS, PERIOD, STUDY
 from loptrl.studies.base import Arm, Budget, Study
@@ -105,6 +105,8 @@ def test_the_command_makes_the_same_runs():
         "optimizer": {"name": "adam", "learning_rate": 1e-4},
         "activation": "relu",
     }
+    rule = OptimizerConfig(learning_rate=1e-4)
+    assert TINY.command("smoke", optimizer=rule) == TINY.command("smoke", optimizer=rule.to_dict())
     words = shlex.split(TINY.command("smoke", ["plain"], **settings))
     pairs = [word for before, word in itertools.pairwise(words) if before == "-p"]
     read = {name: cli._value(text) for name, text in cli._settings(tuple(pairs)).items()}

@@ -88,7 +88,7 @@ class Store:
         """The stored run, its checksums and schema verified.
 
         Raises:
-            MissingRun: it is not stored; the sentence holds the command that makes it.
+            MissingRun: it is not stored.
             DamagedRun: a file is damaged; the sentence names it.
         """
         for attempt in range(4):

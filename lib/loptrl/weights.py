@@ -61,11 +61,13 @@ def save(path: str | Path, arrays: Mapping[str, ArrayLike], card: Mapping[str, A
     `LearnedOptimizer.save` does it for the theta of a rule.
 
     Raises:
-        WeightsError: an array holds something else than finite floats, the card names no family,
-            or it is no JSON.
+        WeightsError: the file is not called .npz, an array holds something else than finite floats,
+            the card names no family, or it is no JSON.
         StoreError: they could not be written.
     """
     path = Path(path)
+    if path.suffix != ".npz":
+        raise WeightsError(f"expected a file NAME.npz for weights, got {path}; call it that")
     arrays = {name: np.asarray(value) for name, value in arrays.items()}
     check(arrays, str(path))
     if not isinstance(card.get("family"), str):

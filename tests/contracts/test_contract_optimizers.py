@@ -233,6 +233,9 @@ def test_what_is_no_array_of_floats_is_not_saved(tmp_path):
     for bad, words in ((3, "holds int"), (jnp.full(2, jnp.nan), "holds NaN or infinity")):
         with pytest.raises(LoptrlError, match=words):
             LEARNED["open"].save(str(tmp_path / "w.npz"), {**theta, "more": bad})
+    for name in ("w", "w.v1", "w.json"):
+        with pytest.raises(LoptrlError, match=r"expected a file NAME\.npz"):
+            LEARNED["open"].save(tmp_path / name, theta)
     assert not list(tmp_path.iterdir())
 
 
@@ -332,7 +335,7 @@ def test_open_finds_networks_and_layers_wherever_flax_puts_them():
             first_update(optimizer, tree, tree)
     for other in found[1:]:
         np.testing.assert_allclose(found[0], other, rtol=1e-5, atol=1e-9)
-    with pytest.raises(LoptrlError, match="parameters without networks, got that of actor, critic"):
+    with pytest.raises(LoptrlError, match="they have none, got that of actor, critic"):
         first_update(optimizer, pure["actor"], pure["actor"], **extra)
 
 

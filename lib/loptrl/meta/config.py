@@ -28,7 +28,7 @@ class Phase:
     """One task of a curriculum, and its share of the training.
 
     Attributes:
-        world: a Brax body or a probe.
+        world: a Brax body, a probe, or a name given to `register_world`.
         share: of all meta-iterations; the phases' shares are scaled to a sum of 1.
         drift: JSON form of a `Drift`, a function of an agent's own age in env steps; empty for the
             stationary task. Every life of every agent has random values of its own.

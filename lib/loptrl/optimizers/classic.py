@@ -21,7 +21,11 @@ def _numbers_in_state(
     inner = optax.with_extra_args_support(optax.inject_hyperparams(rule)(*numbers))
 
     def wide(tree: Any) -> Any:
-        return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32)), tree)
+        def cast(x: Any) -> jax.Array:
+            x = jnp.asarray(x)
+            return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+        return jax.tree.map(cast, tree)
 
     def init(params: Any) -> Any:
         return inner.init(wide(params))
@@ -29,7 +33,7 @@ def _numbers_in_state(
     def update(grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         params = None if params is None else wide(params)
         updates, state = inner.update(wide(grads), state, params, **extra)
-        return jax.tree.map(lambda u, g: u.astype(g.dtype), updates, grads), state
+        return jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), updates, grads), state
 
     return optax.GradientTransformationExtraArgs(init, update)
 

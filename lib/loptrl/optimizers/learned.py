@@ -61,16 +61,17 @@ class LearnedOptimizer:
         """Keep weights as an .npz with a JSON card, for a call with that path.
 
         Args:
-            path: of the .npz.
+            path: a file NAME.npz.
             theta: as `build` takes it.
             **card: what else the card says, in JSON types, such as `trained_on` in words or
                 `options`, arguments of `build` that hold where no others are given.
 
         Raises:
-            WeightsError: a number is not finite, or the card is no JSON.
+            WeightsError: the file is not called .npz, a number is not finite, or the card is no
+                JSON.
             StoreError: the disk refuses.
         """
-        stored.save(path, _arrays(theta), {"family": self.family, **card})
+        stored.save(path, _arrays(theta), {**card, "family": self.family})
 
     def _load(self, name: str | Path | None) -> stored.Weights:
         name = self.default if name is None else name

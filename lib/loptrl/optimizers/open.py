@@ -289,8 +289,8 @@ def _dormancy(
     by_network = isinstance(activity, Mapping) and any(name in activity for name in networks)
     if by_network and not any(place.network in activity for place in places):
         raise LoptrlError(
-            f"expected activity for parameters without networks, got that of {', '.join(activity)};"
-            " give a list by layer or a mapping from a layer's name"
+            f"expected the activity of networks that the parameters have, or a list by layer where "
+            f"they have none, got that of {', '.join(activity)}"
         )
     leaves = []
     for place, shape in zip(places, layout.shapes, strict=True):

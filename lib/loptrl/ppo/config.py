@@ -149,7 +149,8 @@ class PPOConfig:
     """One PPO run. Sizes count environments, env steps, epochs or minibatches, as named.
 
     Attributes:
-        world: a Brax body ("ant", "humanoid"), a MinAtar game ("breakout", ...) or a probe.
+        world: a Brax body ("ant", "humanoid"), a MinAtar game ("breakout", ...), a probe, or a name
+            given to `register_world`.
         backend: Brax's physics pipeline: "spring", "positional" or "generalized"; a world that is
             not a body has none, and names "spring".
         env_steps: length of the run in env steps, rounded up to whole evaluation slices.

@@ -345,6 +345,9 @@ def _standardized(advantage: jax.Array) -> jax.Array:
 
 
 def _at_most(bound: jax.Array, norm: jax.Array) -> jax.Array:
-    """The factor that brings a norm down to the bound; its derivative is finite for any bound."""
-    above = norm > bound
+    """The factor that brings a norm down to the bound; its derivative is finite for any bound.
+
+    A norm that is NaN gives NaN, so that the run diverges at that update.
+    """
+    above = ~(norm <= bound)
     return jnp.where(above, bound / jnp.where(above, norm, 1.0), 1.0)

@@ -125,10 +125,10 @@ def single_spike_bound(beta1: float, beta2: float) -> float:
 def largest_ratio(beta1: float, beta2: float, updates: int | None = None) -> float:
     """Largest step, in learning rates, over all sequences of gradients.
 
-    By the Cauchy-Schwarz inequality, with r = beta1^2 / beta2 and t updates so far,
+    By the Cauchy-Schwarz inequality, with r = beta1^2 / beta2 and t updates so far::
 
         |step_t| / lr <= (1 - beta1) / (1 - beta1^t) * sqrt((1 - beta2^t) / (1 - beta2))
-                         * sqrt(sum_{k<t} r^k),
+                         * sqrt(sum_{k<t} r^k)
 
     reached when the k-th last gradient is proportional to (beta1 / beta2)^k. For t without end it
     is (1 - beta1) / sqrt((1 - beta2) (1 - r)) when r < 1, and has no limit otherwise. With equal

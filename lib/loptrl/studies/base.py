@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from loptrl import drive, weights
 from loptrl.envs.drift import Drift
 from loptrl.errors import LoptrlError, MissingRun, WeightsError
-from loptrl.ppo.config import PPOConfig
+from loptrl.ppo.config import OptimizerConfig, PPOConfig
 from loptrl.runs import Results, RunSpec, Store
 from loptrl.specs import plain
 
@@ -195,12 +195,13 @@ class Study:
         seeds: int | None = None,
         **settings: Any,
     ) -> str:
-        """The shell command that computes these runs."""
+        """The shell command for these runs, of a study that the command line knows."""
         parts = [f"loptrl run {self.name} --budget {budget}"]
         parts += [f"--arm {name}" for name in arms or ()]
         parts += [f"--seeds {seeds}"] if seeds is not None else []
         for name, value in settings.items():
-            parts.append(f"-p {shlex.quote(f'{name}={json.dumps(plain(value))}')}")
+            value = value.to_dict() if isinstance(value, OptimizerConfig) else plain(value)
+            parts.append(f"-p {shlex.quote(f'{name}={json.dumps(value)}')}")
         return " ".join(parts)
 
     def arm(self, name: str) -> Arm:

@@ -145,7 +145,7 @@ def gain(evidence: AntEvidence, arm: str, other: str) -> str:
     if len(both) < MINIMUM_SEEDS:
         return ""
     mine, theirs = ([own[seed] for seed in both] for own in found)
-    return f"({len(both)} seeds): {change(mine, theirs, paired=True)}"
+    return f"({len(both)} seeds, seed against seed): {change(mine, theirs, paired=True)}"
 
 
 def ends(evidence: AntEvidence, arm: str) -> str:

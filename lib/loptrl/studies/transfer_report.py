@@ -155,10 +155,12 @@ def _still(evidence: JointEvidence) -> str:
     """How the weights do where nothing changes, and ours beside the authors' best there."""
     if not evidence.present(*STILL.values()):
         return ""
-    words = f"On the stationary Ant, as the next graph shows. {shared.finals(evidence, CONTROLS)}"
+    words = (
+        f"On the stationary Ant, which the next graph shows: {shared.finals(evidence, CONTROLS)}"
+    )
     gains = {STILL[a]: shared.gain(evidence, STILL["transferred"], STILL[a]) for a in AUTHORS}
     known = [arm for arm, gain in gains.items() if gain]
-    if not known:
+    if len(known) < len(AUTHORS):
         return words
     best = max(known, key=lambda arm: shared.final(evidence, arm).value)
     label = evidence.all_arms[best].label
