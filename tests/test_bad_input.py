@@ -78,7 +78,7 @@ MISTAKES = {
     "a bare optimizer": ([*ADAM, "-p", "optimizer=adam"], "OptimizerConfig expects names with"),
     "an unknown optimizer": (
         [*ADAM, *PROBE, "-p", 'optimizer={"name": "adamm"}'],
-        "unknown optimizer 'adamm': expected one of adam",
+        "got 'adamm' and weights none; name one of these",
     ),
     "b1=1": ([*ADAM, "-p", 'optimizer={"b1": 1}'], "b1 and b2 must be below 1"),
     "an unknown number": ([*ADAM, "-p", 'optimizer={"beta": 0.5}'], "unknown setting 'beta'"),

@@ -88,7 +88,7 @@ MISTAKES = [
     ({"optimizer": {"anneal": 1}}, "anneal must be true or false, got 1"),
     ({"optimizer": {"weights": 1}}, "an optimizer's weights must be text, got 1"),
     ({"optimizer": {"name": "open"}}, "adam or rmsprop without weights, or a learned rule with"),
-    ({"optimizer": {"name": "adam", "weights": "x"}}, "got 'adam' with 'x'"),
+    ({"optimizer": {"name": "adam", "weights": "x"}}, "got 'adam' and weights 'x'"),
     ({"optimizer": {"sha256": "ab"}}, "sha256 names an optimizer's weights, got no weights"),
     ({"optimizer": {"name": "open", "weights": "multi", "b1": 0.5}}, "with weights takes no b1"),
 ]  # fmt: skip

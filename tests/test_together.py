@@ -111,7 +111,7 @@ def test_a_stopped_group_goes_on_to_the_same_numbers(tmp_path, capsys):
     specs = [toy_spec(6, seed, diverge_at=2) for seed in range(3)]
     expected = load_or_run(specs, Social, store=whole, progress=False, together=3).runs
     Social.slices, Social.stop_after = 0, 4
-    with pytest.raises(Stopped, match=r"seed 0, 1, 2; .* --seeds 3 --together 3` goes"):
+    with pytest.raises(Stopped, match=r"seed 0, 1, 2; .* the same call goes"):
         load_or_run(specs, Social, store=parted, progress=False, together=3)
     found = load_or_run(specs, Social, store=parted, progress=False, together=3).runs
     assert Social.slices == 6 and not parted.checkpoint_dir(*specs).exists()

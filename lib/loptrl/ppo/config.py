@@ -92,9 +92,10 @@ class OptimizerConfig:
                     f"an optimizer's {name} must be text, got {getattr(self, name)!r}"
                 )
         if (self.weights is None) != (self.name in HAND_DESIGNED):
+            given = "none" if self.weights is None else repr(self.weights)
             raise LoptrlError(
                 f"an optimizer is {' or '.join(HAND_DESIGNED)} without weights, or a learned rule "
-                f"with them, got {self.name!r} with {self.weights!r}"
+                f"with them, got {self.name!r} and weights {given}; name one of these"
             )
         if self.learning_rate is None and self.weights is None:
             object.__setattr__(self, "learning_rate", 3e-4)
