@@ -17,7 +17,7 @@ from loptrl.specs import plain
 METRICS = (
     "update_norm_max", "largest_update", "update_norm", "weight_norm", "feature_rank_actor",
     "dormant_fraction_actor", "value_error", "approx_kl", "clip_fraction",
-    "grad_norm",
+    "grad_norm", "entropy",
 )  # fmt: skip
 FACTS = {
     "versions": {"python": "3.11.1", "jax": "0.10.2"},

@@ -22,7 +22,9 @@ from loptrl.studies import (
     meta_runs,
     meta_training,
     open_evolved,
+    open_evolved_longer,
     open_evolved_report,
+    open_multitask,
 )
 from loptrl.studies.comparison_report import finals_table, missing
 from loptrl.studies.words import estimate
@@ -122,7 +124,8 @@ def test_the_words_follow_the_runs(store):
     start = open_evolved_report.on_start(found)
     assert start.count("better: the interval excludes 0") == 3
     lines = open_evolved_report.on_adam(found).splitlines()
-    assert len(lines) == 6 and sum("better" in line for line in lines) >= 4
+    assert len(lines) == 9 and sum("better" in line for line in lines) >= 6
+    assert sum(line.startswith("- The average of scores over Adam's") for line in lines) == 3
     assert "OPEN, early (Breakout)" in finals_table(found.evidence)
     for figure in (open_evolved_report.fitness_figure, open_evolved_report.finals_figure):
         drawn = figure(found)
@@ -135,6 +138,33 @@ def test_a_worse_end_is_said_too(store):
     found = load(store)
     assert "worse: the interval excludes 0" in open_evolved_report.on_start(found)
     assert "worse: the interval excludes 0" in open_evolved_report.on_adam(found)
+
+
+def test_what_becomes_of_it_in_longer_trainings(store):
+    """One game where every run falls, one where none does, two without runs."""
+
+    def falls(steps, friction, seed):
+        return np.where(steps < 1_000_000, 8.0 + seed, 0.1)
+
+    for arm, returns in {"breakout.open_own": falls, "freeway.open_own": 20.0}.items():
+        for spec in open_multitask.STUDY.specs("laptop", [arm], 3):
+            stored_runs.keep(store, spec, returns)
+    evidence = open_evolved_longer.load(store=store)
+    table = open_evolved_longer.longer_table(evidence).splitlines()
+    assert len(table) == 4
+    freeway, breakout = table[2:]
+    assert "| Freeway |" in freeway and freeway.endswith("| 0 of 3 |")
+    assert "| Breakout | 9 [8, 10] | 204,800 | 0.10 [0.10, 0.10] | 3 of 3 |" in breakout
+    figure = open_evolved_longer.longer_figure(evidence)
+    assert len(figure.axes) == 4
+    for axes in figure.axes:
+        assert axes.get_xscale() == "log" and axes.get_xlim()[0] == 204_800
+
+
+def test_without_longer_trainings_that_is_said(store):
+    evidence = open_evolved_longer.load(store=store)
+    assert open_evolved_longer.longer_table(evidence).startswith("No run with these weights")
+    assert open_evolved_longer.longer_figure(evidence).texts[0].get_text().startswith("Not drawn")
 
 
 def test_adam_alone_is_drawn(store):
@@ -181,4 +211,4 @@ def test_the_notebook_makes_a_page(store, tmp_path, library_path):
     page = book.execute(NOTEBOOK, given, to="tiny", output_dir=tmp_path / "pages")
     node = nbformat.read(page, as_version=4)
     shown = [o for c in node.cells for o in c.get("outputs", []) if "image/png" in o["data"]]
-    assert len(shown) == 2 and "No search is stored." in page.read_text(encoding="utf-8")
+    assert len(shown) == 3 and "No search is stored." in page.read_text(encoding="utf-8")

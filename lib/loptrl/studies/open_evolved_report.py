@@ -143,14 +143,20 @@ def on_start(found: Evolved) -> str:
 
 
 def on_adam(found: Evolved) -> str:
-    """How the optimizers that were evolved here stand to tuned Adam, game by game."""
-    scores = found.evidence.scores
+    """How the optimizers that were evolved here stand to tuned Adam, by game and on the average."""
+    evidence = found.evidence
+    sets = {
+        words: {name: own[task] for name, own in evidence.scores.items() if task in own}
+        for task, words in evidence.tasks.items()
+    }
+    if len(evidence.tasks) == len(evidence.started) > 1:
+        sets["The average of scores over Adam's mean"] = evidence.normalised()
     return "\n".join(
-        f"- {words}, {found.evidence.optimizers[optimizer]} minus Adam: "
-        f"{change(scores[optimizer][task], scores['adam'][task])}."
-        for task, words in found.evidence.tasks.items()
+        f"- {where}, {evidence.optimizers[optimizer]} minus Adam: "
+        f"{change(scores[optimizer], scores['adam'])}."
+        for where, scores in sets.items()
         for optimizer in EVOLUTIONS
-        if task in scores.get(optimizer, {}) and task in scores.get("adam", {})
+        if optimizer in scores and "adam" in scores
     )
 
 
