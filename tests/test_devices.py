@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import types
 
 import jax
 import pytest
 
-from loptrl import devices, paths
+from loptrl import checkpoints, devices, paths
 
 
 def test_once_jax_runs_its_devices_stay(monkeypatch):
@@ -41,3 +42,29 @@ def test_in_a_fresh_process(library_path, flags, argument, expected):
         timeout=120,
     )
     assert (done.returncode, done.stdout) == (0, f"{expected}\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("backend", "wanted", "expected"),
+    [("gpu", None, "highest"), ("gpu", "default", None), ("cpu", None, None)],
+)
+def test_accelerators_multiply_in_full_precision(monkeypatch, backend, wanted, expected):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.delenv("JAX_DEFAULT_MATMUL_PRECISION", raising=False)
+    if wanted:
+        monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", wanted)
+    before = jax.config.jax_default_matmul_precision, jax.config.jax_compilation_cache_dir
+    try:
+        devices.prepare()
+        assert jax.config.jax_default_matmul_precision == expected
+    finally:
+        jax.config.update("jax_default_matmul_precision", before[0])
+        jax.config.update("jax_compilation_cache_dir", before[1])
+
+
+def test_reduced_precision_is_part_of_the_device(monkeypatch):
+    chip = types.SimpleNamespace(platform="gpu", device_kind="Some GPU")
+    monkeypatch.setattr(jax, "devices", lambda: [chip])
+    assert checkpoints.device() == "1 x gpu (Some GPU, reduced matmul precision)"
+    with jax.default_matmul_precision("highest"):
+        assert checkpoints.device() == "1 x gpu (Some GPU)"

@@ -26,6 +26,7 @@ from loptrl.studies import (
     gradient_report,
     gradient_statistics,
     meta_cost,
+    meta_runs,
     physics_path,
 )
 from loptrl.studies.gradient_evidence import distances_to_iid
@@ -334,6 +335,26 @@ def test_the_pages_when_nothing_is_there(place, empty):
     assert "nothing can be said yet" in texts[0] and all(texts)
     assert all(not f.axes for f in figures)
     assert "loptrl run meta_cost --budget laptop" in "\n".join(texts)
+
+
+def test_own_meta_trainings_stand_beside_the_published_speed(place, empty):
+    """Of the official size only: those with other batches are as fast for other reasons."""
+    rows = pd.DataFrame({"env_steps": [1], "meta_loss": [0.0]})
+    facts = {**stored_runs.FACTS, "env_steps": 1, "diverged_at": None}
+    for name, device, rate in (
+        ("stationary", "1 x cpu (Some CPU, 1 cores)", 8_000.0),
+        ("drift", "1 x cpu (Some CPU, 1 cores)", 13_000.0),
+        ("drift_l2", "2 x cpu (Some CPU, 2 cores)", 20_000.0),
+        ("grid_1e-3_128", "1 x gpu (Some GPU)", 50_000.0),
+        ("reduced", "1 x gpu (Some GPU)", 99_000.0),
+        ("small_data", "1 x cpu (Some CPU, 1 cores)", 3_000.0),
+    ):
+        spec = meta_runs.meta_spec(name, RECIPES["optim4rl"][name].config)
+        empty.write(spec, rows, {**facts, "device": device, "env_steps_per_s": rate})
+    said = cost_report.on_gpu_time(empty)
+    assert "ran on 1 x gpu (Some GPU): 50,000 env steps per second" in said
+    assert "At that rate it takes 0.6 device hours for 100M env steps" in said
+    assert said.endswith("they made 8,000 to 13,000.") and "99,000" not in said
 
 
 def test_a_panel_without_a_measurement_leaves_the_other_drawn(place, empty):

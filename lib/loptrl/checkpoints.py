@@ -68,10 +68,17 @@ class Checkpoint:
 
 
 def device() -> str:
-    """The devices that compute, in words: how many, of which platform, which make."""
+    """The devices that compute, in words: how many, of which platform, which make.
+
+    An accelerator that multiplies float32 matrices at less than full precision is said to.
+    """
     devices = jax.devices()
     platform, kind = devices[0].platform, devices[0].device_kind
-    return f"{len(devices)} x {platform} ({provenance.processor() if platform == 'cpu' else kind})"
+    if platform == "cpu":
+        kind = provenance.processor()
+    elif jax.config.jax_default_matmul_precision not in ("highest", "float32"):
+        kind += ", reduced matmul precision"
+    return f"{len(devices)} x {platform} ({kind})"
 
 
 def fingerprint(device_text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from loptrl import status_page, style
+from loptrl.errors import MissingRun
 from loptrl.plots.axes import legend, log_ticks
 from loptrl.runs import Store
+from loptrl.studies import meta_recipes, meta_runs
 from loptrl.studies.evidence import Compute, StudyEvidence, gather
 from loptrl.studies.meta_cost import (
     AGENTS,
@@ -264,18 +267,58 @@ def on_time(evidence: StudyEvidence) -> str:
     )
 
 
-def on_gpu_time() -> str:
-    """The published speed as device hours; no GPU was measured here."""
+def on_gpu_time(store: Store | None = None) -> str:
+    """The published speed and that of this book's stored meta-trainings, as device hours.
+
+    Args:
+        store: of the meta-trainings; default the committed results.
+    """
     known = published("optim4rl_meta_training.csv").set_index("quantity")["value"]
-    rate, devices, steps = (known[n] for n in ("env_steps_per_second", "devices", "env_steps"))
-    hours = steps / rate / 3600 * devices
-    return (
+    steps, settings = known["env_steps"], known["search_settings"]
+
+    def hours(rate: float, devices: float = 1) -> str:
+        one = steps / rate / 3600 * devices
+        return (
+            f"{one:.1f} device hours for {style.format_steps(steps)} env steps, and "
+            f"{one * settings:.0f} for the published search over {settings} settings"
+        )
+
+    rate, devices = known["env_steps_per_second"], known["devices"]
+    parts = [
         f"The report's authors log {rate:,.0f} env steps per second for the official Ant "
-        f"meta-training on {devices} devices: {hours:.1f} device hours for its "
-        f"{style.format_steps(steps)} env steps, and {hours * known['search_settings']:.0f} for "
-        f"the published search over {known['search_settings']} settings. That is arithmetic from "
-        "their logs: no GPU was measured here."
-    )
+        f"meta-training on {devices} devices: {hours(rate, devices)}. That is arithmetic from "
+        "their logs."
+    ]
+    on_gpu, on_cpu = _meta_training_rates(Store() if store is None else store)
+    for device, speed in on_gpu:
+        parts.append(
+            f"One of this book's own meta-trainings of that size ran on {device}: "
+            f"{speed:,.0f} env steps per second, compiling included, while other programs shared "
+            f"the device. At that rate it takes {hours(speed)}."
+        )
+    if not on_gpu:
+        parts.append("None of this book's own was made on a GPU.")
+    if on_cpu:
+        parts.append(
+            f"On one core of the CPUs here they made {min(on_cpu):,.0f} to {max(on_cpu):,.0f}."
+        )
+    return " ".join(parts)
+
+
+def _meta_training_rates(store: Store) -> tuple[list[tuple[str, float]], list[float]]:
+    """Env steps/s of the stored meta-trainings of the official size: on GPUs, and on one core."""
+    official = meta_recipes.recipe("optim4rl", "stationary").config
+    on_gpu, on_cpu = [], []
+    for name, recipe in meta_recipes.RECIPES["optim4rl"].items():
+        if recipe.config.env_steps_per_slice != official.env_steps_per_slice:
+            continue
+        with contextlib.suppress(MissingRun):
+            made = store.read(meta_runs.meta_spec(name, recipe.config)).manifest
+            if " x gpu " in made["device"]:
+                on_gpu.append((made["device"], made["env_steps_per_s"]))
+            elif made["device"].endswith(", 1 cores)"):
+                on_cpu.append(made["env_steps_per_s"])
+    return on_gpu, on_cpu
 
 
 def overview(evidence: StudyEvidence) -> str:
