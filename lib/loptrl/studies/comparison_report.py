@@ -24,6 +24,7 @@ __all__ = [
     "headline",
     "load",
     "missing",
+    "on_devices",
     "published_table",
 ]
 
@@ -146,6 +147,27 @@ def published_table(evidence: ComparisonEvidence) -> str:
         return "No run of Adam is stored yet to compare with the published returns."
     columns = ["task", "Adam as published", "Adam here, mean", "difference"]
     return status_page.as_markdown(pd.DataFrame(rows, columns=columns))
+
+
+def on_devices(evidence: ComparisonEvidence) -> str:
+    """Where an arm has seeds from a CPU and from a GPU: whether their final returns differ."""
+    differences = {}
+    for optimizer, own in evidence.scores.items():
+        for task, finals in own.items():
+            runs = evidence.runs.of(evidence.comparison.arm_name(task, optimizer))
+            on_gpu = np.array([" x gpu " in run.manifest["device"] for run in runs])
+            if on_gpu.any() and not on_gpu.all():
+                found = stats.difference_ci(finals[on_gpu], finals[~on_gpu], rng=_rng())
+                differences[f"{evidence.optimizers[optimizer]} on {evidence.tasks[task]}"] = found
+    if not differences:
+        return ""
+    apart = [f"{arm} ({found})" for arm, found in differences.items() if not found.includes_zero]
+    count = len(differences)
+    return (
+        f"Of {count} {plural('arm', count)} with seeds from a CPU and from a GPU, the final "
+        "returns on the GPU minus those on the CPU have a 95 % interval without 0 in "
+        f"{len(apart)}{': ' + listed(apart) if apart else ''}."
+    )
 
 
 def missing(evidence: ComparisonEvidence) -> str:
