@@ -40,6 +40,7 @@ def keep(
     *,
     update_norm: float = 0.01,
     diverged_after: int | None = None,
+    device: str = FACTS["device"],
 ) -> None:
     """Store a run.
 
@@ -49,6 +50,7 @@ def keep(
         returns: evaluation returns from env steps, friction and seed, or their plateau.
         update_norm: level of the largest update norm.
         diverged_after: rows after which the run is over, diverged.
+        device: what it was computed on.
     """
     config = PPOConfig.from_dict(plain(spec.config))
     steps = np.arange(config.num_slices + 1) * config.env_steps_per_slice
@@ -75,7 +77,8 @@ def keep(
         frame.loc[diverged_after, ["eval_return", "last_return"]] = np.nan
         diverged_at = int(steps[diverged_after])
     last = int(frame["env_steps"].iloc[-1])
-    store.write(spec, frame, FACTS | {"env_steps": last, "diverged_at": diverged_at})
+    facts = FACTS | {"env_steps": last, "diverged_at": diverged_at, "device": device}
+    store.write(spec, frame, facts)
 
 
 def dipping(steps, friction, seed):

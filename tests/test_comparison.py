@@ -183,6 +183,20 @@ def test_an_optimizer_with_too_few_seeds_does_not_spoil_the_verdicts(store):
     assert before["C9"].status == "supported" and "Optim4RL" not in after["C9"].reason
 
 
+def test_a_difference_between_devices_is_said(store):
+    """Equal ends of Adam from two devices, and of OPEN far apart; Optim4RL is from one."""
+    fill(store, open_multitask, ["freeway", "asterix"], {"adam": 50.0, "optim4rl": 5.0}, seeds=6)
+    fill(store, open_multitask, ["freeway"], {"open_multi": 20.0}, seeds=6)
+    assert comparison_report.on_devices(of_games(store)).startswith("- **Kinds of machine.** No")
+    for name, level in (("adam", 50.0), ("open_multi", 80.0)):
+        arm = open_multitask.COMPARISON.arm_name("freeway", name)
+        for spec in open_multitask.STUDY.specs("laptop", [arm], 6)[3:]:
+            stored_runs.keep(store, spec, level + spec.seed % 3, device="1 x gpu (Some GPU)")
+    said = comparison_report.on_devices(of_games(store))
+    assert "2 arms of this page have seeds from a CPU and from a GPU" in said
+    assert "without 0 in 1 of them: OPEN (multi-task) on Freeway (59 [" in said
+
+
 def test_the_words_and_tables(games):
     found = of_games(games)
     answer = comparison_report.headline(found)

@@ -160,13 +160,14 @@ def on_devices(evidence: ComparisonEvidence) -> str:
                 found = stats.difference_ci(finals[on_gpu], finals[~on_gpu], rng=_rng())
                 differences[f"{evidence.optimizers[optimizer]} on {evidence.tasks[task]}"] = found
     if not differences:
-        return ""
+        return "- **Kinds of machine.** No arm of this page has seeds from a CPU and from a GPU."
     apart = [f"{arm} ({found})" for arm, found in differences.items() if not found.includes_zero]
     count = len(differences)
     return (
-        f"Of {count} {plural('arm', count)} with seeds from a CPU and from a GPU, the final "
-        "returns on the GPU minus those on the CPU have a 95 % interval without 0 in "
-        f"{len(apart)}{': ' + listed(apart) if apart else ''}."
+        f"- **Kinds of machine.** {count} {plural('arm', count)} of this page "
+        f"{'has' if count == 1 else 'have'} seeds from a CPU and from a GPU. The final returns on "
+        f"the GPU minus those on the CPU have a 95 % interval without 0 in {len(apart)} of them"
+        f"{': ' + listed(apart) if apart else ''}."
     )
 
 
