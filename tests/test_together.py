@@ -126,6 +126,8 @@ def test_a_run_alone_leaves_the_checkpoint_of_its_group(store):
     Social.stop_after = 3
     with pytest.raises(Stopped):
         load_or_run(specs, Social, store=store, progress=False, together=3)
+    assert [store.state(spec) for spec in specs] == ["partial"] * 3
+    assert store.state(toy_spec(6, 3)) == "missing"
     (run,) = load_or_run(specs[:1], Social, store=store, progress=False).runs
     assert run.manifest["resumed"] == 0 and len(run.frame) == 6
     assert list(store.checkpoint_dir(*specs).glob("*/step-*"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -82,7 +83,10 @@ class Store:
             return "running"
         if damaged:
             return "damaged"
-        return "partial" if any(self.checkpoint_dir(spec).glob("*/step-*")) else "missing"
+        alone = self.checkpoint_dir(spec)
+        together = alone.parent.glob("*/*/step-*/meta.json")
+        kept = any(alone.glob("*/step-*")) or any(spec.key in _members(m) for m in together)
+        return "partial" if kept else "missing"
 
     def read(self, spec: RunSpec) -> Run:
         """The stored run, its checksums and schema verified.
@@ -273,3 +277,11 @@ class Store:
             for item in staged:
                 item.discard()
             backup.unlink(missing_ok=True)
+
+
+def _members(meta: Path) -> list[str]:
+    """Keys of the runs that a checkpoint holds; none where it cannot be read."""
+    try:
+        return list(json.loads(meta.read_bytes())["meta"]["keys"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
