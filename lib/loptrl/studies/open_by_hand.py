@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
+from loptrl import status_page
 from loptrl.optimizers import open_optimizer
 from loptrl.studies.by_hand import (
     UNTRAINED,
@@ -27,6 +29,7 @@ __all__ = [
     "inputs_of",
     "library",
     "run",
+    "sign_table",
     "tensor",
     "update",
     "weights",
@@ -118,6 +121,29 @@ def tensor(
     noise = inputs.noise[path].reshape(-1)
     u = 1e-3 * o[:, 0] * np.exp(1e-3 * o[:, 1]) + 1e-3 * o[:, 2] * noise
     return u.reshape(p.shape), Memory(m, h)
+
+
+def sign_table(first: float = 1e-3, longest: int = 20_000) -> str:
+    """How long the sign of each momentum outlives a single gradient, as a markdown table.
+
+    In updates whose gradient is 0, with 32-bit numbers: with subnormal ones, and with these taken
+    for 0 as by XLA's code for CPUs.
+
+    Args:
+        first: the gradient.
+        longest: where the count ends.
+    """
+    rows = []
+    for decay in DECAYS:
+        row = [f"{decay:.4g}"]
+        for least in (0.0, np.finfo(np.float32).tiny):
+            momentum, count = np.float32(first) * (np.float32(1.0) - decay), 0
+            while momentum > 0 and momentum >= least and count < longest:
+                momentum, count = decay * momentum, count + 1
+            row.append(f"{count:,}" if count < longest else f"more than {longest:,}")
+        rows.append(row)
+    columns = ["decay", "with subnormal numbers (GPU)", "without (CPU)"]
+    return status_page.as_markdown(pd.DataFrame(rows, columns=columns))
 
 
 def _head(theta: Any, x: np.ndarray) -> np.ndarray:
