@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import stored_runs
-from loptrl import book, drive, stats, weights
+from loptrl import book, drive, provenance, stats, weights
 from loptrl.errors import LoptrlError, WeightsError
 from loptrl.paths import repo_root
 from loptrl.runs import Store
@@ -183,18 +183,27 @@ def test_an_optimizer_with_too_few_seeds_does_not_spoil_the_verdicts(store):
     assert before["C9"].status == "supported" and "Optim4RL" not in after["C9"].reason
 
 
-def test_a_difference_between_devices_is_said(store):
-    """Equal ends of Adam from two devices, and of OPEN far apart; Optim4RL is from one."""
+def test_kinds_of_machine_are_counted_and_compared(store):
+    """Equal ends of Adam from two kinds, and of OPEN far apart; Optim4RL is from one."""
     fill(store, open_multitask, ["freeway", "asterix"], {"adam": 50.0, "optim4rl": 5.0}, seeds=6)
     fill(store, open_multitask, ["freeway"], {"open_multi": 20.0}, seeds=6)
-    assert comparison_report.on_devices(of_games(store)).startswith("- **Kinds of machine.** No")
-    for name, level in (("adam", 50.0), ("open_multi", 80.0)):
+    assert "from one kind" in comparison_report.on_devices(of_games(store))
+    for name, level, precision in (("adam", 50.0, ""), ("open_multi", 80.0, provenance.REDUCED)):
         arm = open_multitask.COMPARISON.arm_name("freeway", name)
         for spec in open_multitask.STUDY.specs("laptop", [arm], 6)[3:]:
-            stored_runs.keep(store, spec, level + spec.seed % 3, device="1 x gpu (Some GPU)")
+            device = f"1 x gpu (Some GPU{precision})"
+            stored_runs.keep(store, spec, level + spec.seed % 3, device=device)
     said = comparison_report.on_devices(of_games(store))
-    assert "2 arms of this page have seeds from a CPU and from a GPU" in said
-    assert "without 0 in 1 of them: OPEN (multi-task) on Freeway (59 [" in said
+    differences, *table = re.split(r"\n+", said)
+    assert re.search(r"Adam \(tuned\) on Freeway -?0\.\d+ \[-", differences)
+    assert "; OPEN (multi-task) on Freeway 59 [58, 61] (3 and 3 seeds)." in differences
+    assert "Optim4RL" not in differences
+    assert table[0] == "| runs of | CPU | GPU | GPU, reduced precision |"
+    assert table[2:] == [
+        "| Adam (tuned) | 9 | 3 | 0 |",
+        "| OPEN (multi-task) | 3 | 0 | 3 |",
+        "| Optim4RL (from Ant) | 10 | 0 | 0 |",
+    ]
 
 
 def test_the_words_and_tables(games):

@@ -44,25 +44,31 @@ def test_in_a_fresh_process(library_path, flags, argument, expected):
     assert (done.returncode, done.stdout) == (0, f"{expected}\n"), done.stderr
 
 
+@pytest.fixture
+def precision():
+    """JAX's own default, whatever the tests run with."""
+    before = jax.config.jax_default_matmul_precision
+    jax.config.update("jax_default_matmul_precision", None)
+    yield
+    jax.config.update("jax_default_matmul_precision", before)
+
+
 @pytest.mark.parametrize(
     ("backend", "wanted", "expected"),
-    [("gpu", None, "highest"), ("gpu", "default", None), ("cpu", None, None)],
+    [("gpu", None, "highest"), ("gpu", "tensorfloat32", "tensorfloat32"), ("cpu", None, None)],
 )
-def test_accelerators_multiply_in_full_precision(monkeypatch, backend, wanted, expected):
+def test_accelerators_multiply_in_full_precision(monkeypatch, precision, backend, wanted, expected):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    monkeypatch.delenv("JAX_DEFAULT_MATMUL_PRECISION", raising=False)
-    if wanted:
-        monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", wanted)
-    before = jax.config.jax_default_matmul_precision, jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_default_matmul_precision", wanted)
+    cache = jax.config.jax_compilation_cache_dir
     try:
         devices.prepare()
         assert jax.config.jax_default_matmul_precision == expected
     finally:
-        jax.config.update("jax_default_matmul_precision", before[0])
-        jax.config.update("jax_compilation_cache_dir", before[1])
+        jax.config.update("jax_compilation_cache_dir", cache)
 
 
-def test_reduced_precision_is_part_of_the_device(monkeypatch):
+def test_reduced_precision_is_part_of_the_device(monkeypatch, precision):
     chip = types.SimpleNamespace(platform="gpu", device_kind="Some GPU")
     monkeypatch.setattr(jax, "devices", lambda: [chip])
     assert checkpoints.device() == "1 x gpu (Some GPU, reduced matmul precision)"

@@ -125,7 +125,7 @@ def test_the_words_follow_the_runs(store):
     assert start.count("better: the interval excludes 0") == 3
     lines = open_evolved_report.on_adam(found).splitlines()
     assert len(lines) == 9 and sum("better" in line for line in lines) >= 6
-    assert sum(line.startswith("- The average of scores over Adam's") for line in lines) == 3
+    assert sum(line.startswith("- Both games, each score divided") for line in lines) == 3
     assert "OPEN, early (Breakout)" in finals_table(found.evidence)
     for figure in (open_evolved_report.fitness_figure, open_evolved_report.finals_figure):
         drawn = figure(found)

@@ -10,31 +10,43 @@ from loptrl.optimizers import open_optimizer
 from loptrl.optimizers.flat import Layout
 from loptrl.optimizers.open import DECAYS
 
-STEPS = 2_000
-FIRST = np.array([3.0, -0.5, 1e-6, -1e-9, 0.0], np.float32)
+STEPS = 1_000
+FIRST = np.array([3e-37, -3e-37, 1.0, -1.0, 0.0], np.float32)
+"""Momenta of every decay at first; 1.0 and -1.0 vanish for the shortest two only."""
 
 
 def expected() -> np.ndarray:
-    """Signs after one gradient and STEPS times none, `[decays, entries]`; NumPy has subnormals."""
-    decays = np.asarray(DECAYS, np.float32)[:, None]
-    momentum = (np.float32(1.0) - decays) * FIRST
-    with np.errstate(under="ignore"):
-        for _ in range(STEPS):
-            momentum = decays * momentum
+    """Signs after STEPS updates without a gradient, `[decays, entries]`; NumPy has subnormals."""
+    momentum = np.tile(FIRST, (len(DECAYS), 1))
+    for _ in range(STEPS):
+        momentum = np.asarray(DECAYS, np.float32)[:, None] * momentum
     return np.sign(momentum)
 
 
 def test_the_signs_are_those_that_subnormal_numbers_give():
     optimizer = open_optimizer.build(open_optimizer.init_theta(jax.random.key(0)))
     params = {"w": jnp.zeros(FIRST.size)}
+    layout = Layout.of(params)
     state = optimizer.init(params)
+    first = jnp.broadcast_to(layout.pack({"w": FIRST})[:, None], state.momentum.shape)
+    state = state._replace(momentum=first)
 
     def step(state, grad):
         return optimizer.update({"w": grad}, state, params)[1], None
 
-    grads = jnp.zeros((STEPS + 1, FIRST.size)).at[0].set(FIRST)
+    grads = jnp.zeros((STEPS, FIRST.size))
     state, _ = jax.jit(lambda s: jax.lax.scan(step, s, grads))(state)
-    momentum = Layout.of(params).unpack_features(state.momentum)["w"]
+    momentum = layout.unpack_features(state.momentum)["w"]
     signs = expected()
-    assert np.count_nonzero(signs) == 4 * FIRST[:-1].size  # decays of 0.1 and 0.5 do vanish
+    assert np.count_nonzero(signs) == 4 * 4  # decays of 0.1 and 0.5 do vanish
     np.testing.assert_array_equal(np.sign(momentum).T, signs)
+
+
+def test_a_new_gradient_decides_again():
+    optimizer = open_optimizer.build(open_optimizer.init_theta(jax.random.key(0)))
+    params = {"w": jnp.zeros(2)}
+    state = optimizer.init(params)
+    state = state._replace(momentum=jnp.full_like(state.momentum, np.finfo(np.float32).tiny))
+    _, state = jax.jit(optimizer.update)({"w": jnp.array([-1.0, 0.0])}, state, params)
+    momentum = Layout.of(params).unpack_features(state.momentum)["w"]
+    assert np.all(momentum[0] < 0) and np.all(momentum[1, 2:] > 0)

@@ -47,6 +47,7 @@ __all__ = [
 KEEP = 2
 # What decides a run's bits, beside the device: a checkpoint is used only where these are the same.
 DECISIVE = ("jax", "jaxlib", "flax", "optax", "brax")
+_FULL = ("highest", "float32", "F32_F32_F32")
 _STEP = re.compile(r"step-(\d{10})")
 
 
@@ -70,14 +71,14 @@ class Checkpoint:
 def device() -> str:
     """The devices that compute, in words: how many, of which platform, which make.
 
-    An accelerator that multiplies float32 matrices at less than full precision is said to.
+    So is an accelerator that may multiply float32 matrices at less than full precision.
     """
     devices = jax.devices()
     platform, kind = devices[0].platform, devices[0].device_kind
     if platform == "cpu":
         kind = provenance.processor()
-    elif jax.config.jax_default_matmul_precision not in ("highest", "float32"):
-        kind += ", reduced matmul precision"
+    elif jax.config.jax_default_matmul_precision not in _FULL:
+        kind += provenance.REDUCED
     return f"{len(devices)} x {platform} ({kind})"
 
 

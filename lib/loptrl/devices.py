@@ -21,8 +21,8 @@ def prepare(host_devices: int | None = None) -> int:
     """One host device per core, the persistent compile cache, and the number of devices.
 
     Call it before jax is first used: XLA reads the number of host devices when it starts. On an
-    accelerator float32 matrices are multiplied in full precision, as on a CPU, unless
-    JAX_DEFAULT_MATMUL_PRECISION is set.
+    accelerator float32 matrices are multiplied in full precision, as on a CPU, unless JAX's
+    default_matmul_precision is set, such as by JAX_DEFAULT_MATMUL_PRECISION.
 
     Args:
         host_devices: devices to make of the CPU; None for one per available core.
@@ -39,6 +39,6 @@ def prepare(host_devices: int | None = None) -> int:
     cache = paths.cache_dir() / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    if jax.default_backend() != "cpu" and "JAX_DEFAULT_MATMUL_PRECISION" not in os.environ:
+    if jax.default_backend() != "cpu" and jax.config.jax_default_matmul_precision is None:
         jax.config.update("jax_default_matmul_precision", "highest")
     return jax.device_count()

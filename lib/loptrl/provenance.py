@@ -16,7 +16,10 @@ from loptrl.devices import available_cores
 from loptrl.errors import LoptrlError
 from loptrl.paths import repo_root
 
-__all__ = ["commit", "peak_memory_bytes", "processor", "reset_peak_memory", "versions"]
+__all__ = ["REDUCED", "commit", "peak_memory_bytes", "processor", "reset_peak_memory", "versions"]
+
+REDUCED = ", reduced matmul precision"
+"""In the words for a device whose float32 matrix products are not in full precision."""
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "brax", "numpy", "orbax-checkpoint", "pyarrow")
 

@@ -195,12 +195,13 @@ def _accumulate(
     # The float32 number, whatever is computed in: 1 - 0.9999 differs in the fourth digit.
     decays = np.asarray(DECAYS, np.float32)
     kept, new = (x.astype(g.dtype)[:, None, None] for x in (decays, np.float32(1.0) - decays))
-    # Where gradients stay 0 a momentum shrinks to the least subnormal number and, from a decay of
-    # 0.9 on, is rounded to that again: its sign, an input of the rule, never goes. So it is on
-    # GPUs, on which the official weights were made. XLA's code for CPUs has no subnormal numbers.
+    # Where gradients stay 0 a momentum of a decay of 0.9 or more shrinks to a subnormal number that
+    # rounding gives back: its sign, an input of the rule, never goes. So it is on GPUs, on which
+    # the official weights were made. XLA's code for CPUs takes subnormal numbers for 0.
     least = np.where(decays > 0.5, np.finfo(g.dtype).tiny, 0.0).astype(g.dtype)[:, None, None]
     shrunk = kept * momentum + new * g[None]
-    momentum = jnp.where(shrunk == 0.0, least * jnp.sign(momentum), shrunk)
+    lost = (shrunk == 0.0) & (g[None] == 0.0)
+    momentum = jnp.where(lost, least * jnp.sign(momentum), shrunk)
     weight = valid.astype(g.dtype)[None]
     sums = [jnp.sum(x * x * weight, axis=1) for x in _features(momentum, g, p)]
     return momentum, jnp.concatenate(sums)

@@ -81,6 +81,10 @@ class Estimate:
         # Two digits of the largest number, and never fewer than two decimals below 10.
         digits = 2 if largest == 0 else max(1 - math.floor(math.log10(largest)), 0)
         digits = max(digits, 2) if largest < 10 else digits
+        # An interval without 0 does not show a limit of 0.
+        nearest = min(abs(self.low), abs(self.high))
+        if not self.includes_zero and nearest > 1e-3 * largest and round(nearest, digits) == 0:
+            digits = -math.floor(math.log10(nearest))
         # "+ 0.0" turns a rounded -0 into 0.
         value, low, high = (
             f"{round(x, digits) + 0.0:,.{digits}f}" for x in (self.value, self.low, self.high)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from loptrl import stats, status_page, verdicts
+from loptrl import provenance, stats, status_page, verdicts
 from loptrl.ppo.config import HAND_DESIGNED
+from loptrl.results import Run
 from loptrl.studies import brax_ant
 from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.comparison_evidence import ComparisonEvidence, load
@@ -150,25 +151,43 @@ def published_table(evidence: ComparisonEvidence) -> str:
 
 
 def on_devices(evidence: ComparisonEvidence) -> str:
-    """Where an arm has seeds from a CPU and from a GPU: whether their final returns differ."""
-    differences = {}
-    for optimizer, own in evidence.scores.items():
-        for task, finals in own.items():
+    """On how many seeds each optimizer has from each kind of machine, and whether that matters.
+
+    It can be told only where one optimizer has seeds from two kinds on one task.
+    """
+    kinds = sorted({_kind(run) for run in evidence.runs.runs})
+    if len(kinds) < 2:
+        return "- **Kinds of machine.** All runs of this page are from one kind."
+    counts, differences = [], []
+    for optimizer, name in evidence.optimizers.items():
+        total = dict.fromkeys(kinds, 0)
+        for task, finals in evidence.scores.get(optimizer, {}).items():
             runs = evidence.runs.of(evidence.comparison.arm_name(task, optimizer))
-            on_gpu = np.array([" x gpu " in run.manifest["device"] for run in runs])
+            of = np.array([_kind(run) for run in runs])
+            for kind in kinds:
+                total[kind] += int(np.sum(of == kind))
+            on_gpu = of != "CPU"
             if on_gpu.any() and not on_gpu.all():
                 found = stats.difference_ci(finals[on_gpu], finals[~on_gpu], rng=_rng())
-                differences[f"{evidence.optimizers[optimizer]} on {evidence.tasks[task]}"] = found
-    if not differences:
-        return "- **Kinds of machine.** No arm of this page has seeds from a CPU and from a GPU."
-    apart = [f"{arm} ({found})" for arm, found in differences.items() if not found.includes_zero]
-    count = len(differences)
-    return (
-        f"- **Kinds of machine.** {count} {plural('arm', count)} of this page "
-        f"{'has' if count == 1 else 'have'} seeds from a CPU and from a GPU. The final returns on "
-        f"the GPU minus those on the CPU have a 95 % interval without 0 in {len(apart)} of them"
-        f"{': ' + listed(apart) if apart else ''}."
+                seeds = f"{on_gpu.sum()} and {(~on_gpu).sum()} seeds"
+                differences.append(f"{name} on {evidence.tasks[task]} {found} ({seeds})")
+        if any(total.values()):
+            counts.append((name, *total.values()))
+    table = status_page.as_markdown(pd.DataFrame(counts, columns=["runs of", *kinds]))
+    words = (
+        "- **Kinds of machine.** The runs come from a CPU and from a GPU, so that optimizers which "
+        "are compared can differ in that too. Final returns on the GPU minus those on the CPU, "
+        f"where one optimizer has both on one game: {'; '.join(differences) or 'none has'}."
     )
+    return paragraphs([words, table])
+
+
+def _kind(run: Run) -> str:
+    """CPU, or GPU with what its matrix products are."""
+    device = run.manifest["device"]
+    if " x cpu " in device:
+        return "CPU"
+    return "GPU, reduced precision" if provenance.REDUCED in device else "GPU"
 
 
 def missing(evidence: ComparisonEvidence) -> str:

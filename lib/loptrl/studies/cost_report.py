@@ -272,6 +272,9 @@ def on_gpu_time(store: Store | None = None) -> str:
 
     Args:
         store: of the meta-trainings; default the committed results.
+
+    Raises:
+        DamagedRun: a meta-training is stored and damaged.
     """
     known = published("optim4rl_meta_training.csv").set_index("quantity")["value"]
     steps, settings = known["env_steps"], known["search_settings"]
@@ -293,14 +296,15 @@ def on_gpu_time(store: Store | None = None) -> str:
     for device, speed in on_gpu:
         parts.append(
             f"One of this book's own meta-trainings of that size ran on {device}: "
-            f"{speed:,.0f} env steps per second, compiling included, while other programs shared "
-            f"the device. At that rate it takes {hours(speed)}."
+            f"{speed:,.0f} env steps per second, compiling included. At that rate it takes "
+            f"{hours(speed)}."
         )
     if not on_gpu:
         parts.append("None of this book's own was made on a GPU.")
     if on_cpu:
         parts.append(
-            f"On one core of the CPUs here they made {min(on_cpu):,.0f} to {max(on_cpu):,.0f}."
+            f"This book's other meta-trainings of that size made {min(on_cpu):,.0f} to "
+            f"{max(on_cpu):,.0f} env steps per second on one core of a CPU."
         )
     return " ".join(parts)
 

@@ -126,8 +126,8 @@ def tensor(
 def sign_table(first: float = 1e-3, longest: int = 20_000) -> str:
     """How long the sign of each momentum outlives a single gradient, as a markdown table.
 
-    In updates whose gradient is 0, with 32-bit numbers: with subnormal ones, and with these taken
-    for 0 as by XLA's code for CPUs.
+    In updates whose gradient is 0 and after which the sign is still there, with 32-bit numbers:
+    with subnormal ones, and with these taken for 0 as by XLA's code for CPUs.
 
     Args:
         first: the gradient.
@@ -137,12 +137,12 @@ def sign_table(first: float = 1e-3, longest: int = 20_000) -> str:
     for decay in DECAYS:
         row = [f"{decay:.4g}"]
         for least in (0.0, np.finfo(np.float32).tiny):
-            momentum, count = np.float32(first) * (np.float32(1.0) - decay), 0
+            momentum, count = decay * (np.float32(first) * (np.float32(1.0) - decay)), 0
             while momentum > 0 and momentum >= least and count < longest:
                 momentum, count = decay * momentum, count + 1
             row.append(f"{count:,}" if count < longest else f"more than {longest:,}")
         rows.append(row)
-    columns = ["decay", "with subnormal numbers (GPU)", "without (CPU)"]
+    columns = ["decay", "with subnormal numbers", "without"]
     return status_page.as_markdown(pd.DataFrame(rows, columns=columns))
 
 

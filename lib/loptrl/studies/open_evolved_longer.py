@@ -14,14 +14,12 @@ from loptrl.plots.axes import log_ticks
 from loptrl.runs import Store
 from loptrl.studies import comparison_evidence, open_multitask
 from loptrl.studies.comparison_evidence import ComparisonEvidence
-from loptrl.studies.open_evolved import STUDY
 from loptrl.studies.signed import note, signed
 from loptrl.studies.words import estimate
 
 __all__ = ["load", "longer_figure", "longer_table"]
 
 _OWN = ("open_own", "open_own_two")
-_HORIZON = STUDY.budgets["laptop"].env_steps
 _METRICS = ("entropy", "update_norm", "dormant_fraction_actor")
 
 
@@ -43,7 +41,7 @@ def load(budget: str = "laptop", *, store: Store | None = None) -> ComparisonEvi
 
 
 def longer_table(evidence: ComparisonEvidence) -> str:
-    """Where the returns are highest on each game and where they end; nothing without a run."""
+    """Where the returns are highest on each game and where they end, as a markdown table."""
     rows = []
     for name, words in evidence.optimizers.items():
         for task, game in evidence.tasks.items():
@@ -69,7 +67,7 @@ def longer_table(evidence: ComparisonEvidence) -> str:
 
 
 def longer_figure(evidence: ComparisonEvidence) -> Figure:
-    """Breakout from the search's horizon on: returns, and what tells why."""
+    """Breakout from the first row on: returns, and what tells why."""
     arms = evidence.arms("breakout")
     if not arms:
         return note("Not drawn: no run with these weights over study 4's length is stored.")
@@ -81,10 +79,11 @@ def longer_figure(evidence: ComparisonEvidence) -> Figure:
         }
     looks = {evidence.optimizers[one]: evidence.comparison.looks[one] for one in arms}
     figure = plots.diagnostics({k: v for k, v in panels.items() if v}, looks=looks)
+    first = min(int(evidence.grid(arm)[1]) for arm in arms.values())
     end = max(evidence.length(arm) for arm in arms.values())
     for axes in figure.axes:
         axes.set_xscale("log")
-        axes.set_xlim(_HORIZON, end)
-        log_ticks(axes.xaxis, _HORIZON, end)
+        axes.set_xlim(first, end)
+        log_ticks(axes.xaxis, first, end)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: style.format_steps(x)))
     return signed(figure, evidence, list(arms.values()))

@@ -150,7 +150,7 @@ def on_adam(found: Evolved) -> str:
         for task, words in evidence.tasks.items()
     }
     if len(evidence.tasks) == len(evidence.started) > 1:
-        sets["The average of scores over Adam's mean"] = evidence.normalised()
+        sets["Both games, each score divided by Adam's mean there"] = evidence.normalised()
     return "\n".join(
         f"- {where}, {evidence.optimizers[optimizer]} minus Adam: "
         f"{change(scores[optimizer], scores['adam'])}."
