@@ -133,6 +133,12 @@ def test_the_words_follow_the_runs(store):
     assert len(open_evolved_report.fitness_figure(found).axes) == 2
 
 
+def test_that_nothing_is_missing_is_said(store):
+    fill(store)
+    found = open_evolved_report.load(seeds=2, compute="never", store=store)
+    assert missing(found.evidence) == "Every planned run is stored."
+
+
 def test_a_worse_end_is_said_too(store):
     fill(store, LEVELS | {"one": 0.5, "early": 9.0})
     found = load(store)

@@ -191,7 +191,7 @@ def _kind(run: Run) -> str:
 
 
 def missing(evidence: ComparisonEvidence) -> str:
-    """Which runs are missing and why, or nothing when none is."""
+    """Which runs are missing and why."""
     parts, without = [], evidence.without_weights()
     lacking = evidence.missing()
     if lacking:
@@ -219,7 +219,7 @@ def missing(evidence: ComparisonEvidence) -> str:
             f"No run of {listed(absent)}: where this page was made, the weights were not at hand "
             "(`loptrl weights list` says where they are)."
         )
-    return paragraphs(parts)
+    return paragraphs(parts) or "Every planned run is stored."
 
 
 def _has_recipe(evidence: ComparisonEvidence, optimizer: str) -> bool:
