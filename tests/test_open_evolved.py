@@ -156,6 +156,10 @@ def test_what_becomes_of_it_in_longer_trainings(store):
         for spec in open_multitask.STUDY.specs("laptop", [arm], 3):
             stored_runs.keep(store, spec, returns)
     evidence = open_evolved_longer.load(store=store)
+    assert open_evolved_longer.headline(evidence) == (
+        "3 of 6 runs with OPEN (ours, Breakout) on Freeway and Breakout collapse in trainings of "
+        "9,830,400 env steps."
+    )
     table = open_evolved_longer.longer_table(evidence).splitlines()
     assert len(table) == 4
     freeway, breakout = table[2:]
@@ -169,7 +173,8 @@ def test_what_becomes_of_it_in_longer_trainings(store):
 
 def test_without_longer_trainings_that_is_said(store):
     evidence = open_evolved_longer.load(store=store)
-    assert open_evolved_longer.longer_table(evidence).startswith("No run with these weights")
+    for say in (open_evolved_longer.longer_table, open_evolved_longer.headline):
+        assert say(evidence).startswith("No run with these weights")
     assert open_evolved_longer.longer_figure(evidence).texts[0].get_text().startswith("Not drawn")
 
 

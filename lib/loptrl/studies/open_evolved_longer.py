@@ -15,11 +15,12 @@ from loptrl.runs import Store
 from loptrl.studies import comparison_evidence, open_multitask
 from loptrl.studies.comparison_evidence import ComparisonEvidence
 from loptrl.studies.signed import note, signed
-from loptrl.studies.words import estimate
+from loptrl.studies.words import estimate, listed
 
-__all__ = ["load", "longer_figure", "longer_table"]
+__all__ = ["headline", "load", "longer_figure", "longer_table"]
 
 _OWN = ("open_own", "open_own_two")
+_NO_RUN = "No run with these weights over study 4's length is stored."
 _METRICS = ("entropy", "update_norm", "dormant_fraction_actor")
 
 
@@ -38,6 +39,22 @@ def load(budget: str = "laptop", *, store: Store | None = None) -> ComparisonEvi
     optimizers = {name: everything.optimizers[name] for name in _OWN}
     own = dataclasses.replace(everything, optimizers=optimizers)
     return comparison_evidence.load(own, "all", budget, compute="never", store=store)
+
+
+def headline(evidence: ComparisonEvidence) -> str:
+    """How many of the runs collapse, in one sentence."""
+    parts = []
+    for name, words in evidence.optimizers.items():
+        arms = [arm for task in evidence.tasks if (arm := evidence.arms(task).get(name))]
+        reports = [report for arm in arms for report in evidence.reports(arm)]
+        if reports:
+            collapsed = sum(report.collapsed for report in reports)
+            games = [evidence.tasks[task] for task in evidence.scores[name]]
+            parts.append(
+                f"{collapsed} of {len(reports)} runs with {words} on {listed(games)} collapse in "
+                f"trainings of {evidence.length(arms[0]):,} env steps"
+            )
+    return f"{'; '.join(parts)}." if parts else _NO_RUN
 
 
 def longer_table(evidence: ComparisonEvidence) -> str:
@@ -61,7 +78,7 @@ def longer_table(evidence: ComparisonEvidence) -> str:
                 )
             )
     if not rows:
-        return "No run with these weights over study 4's length is stored."
+        return _NO_RUN
     columns = ["optimizer", "game", "highest", "after env steps", "at the end", "runs collapsed"]
     return status_page.as_markdown(pd.DataFrame(rows, columns=columns))
 
@@ -70,7 +87,7 @@ def longer_figure(evidence: ComparisonEvidence) -> Figure:
     """Breakout from the first row on: returns, and what tells why."""
     arms = evidence.arms("breakout")
     if not arms:
-        return note("Not drawn: no run with these weights over study 4's length is stored.")
+        return note(f"Not drawn. {_NO_RUN}")
     names = {evidence.optimizers[one]: arm for one, arm in arms.items()}
     panels = {"training return": {n: evidence.training_returns(arm) for n, arm in names.items()}}
     for metric in _METRICS:
