@@ -167,7 +167,7 @@ def on_devices(evidence: ComparisonEvidence) -> str:
             for kind in kinds:
                 total[kind] += int(np.sum(of == kind))
             on_gpu = of != "CPU"
-            if on_gpu.any() and not on_gpu.all():
+            if min(on_gpu.sum(), np.sum(~on_gpu)) >= MINIMUM_SEEDS:
                 found = stats.difference_ci(finals[on_gpu], finals[~on_gpu], rng=_rng())
                 seeds = f"{on_gpu.sum()} and {(~on_gpu).sum()} seeds"
                 differences.append(f"{name} on {evidence.tasks[task]} {found} ({seeds})")
@@ -177,7 +177,7 @@ def on_devices(evidence: ComparisonEvidence) -> str:
     words = (
         "- **Kinds of machine.** The runs come from a CPU and from a GPU, so that optimizers which "
         "are compared can differ in that too. Final returns on the GPU minus those on the CPU, "
-        f"where one optimizer has both on one game: {'; '.join(differences) or 'none has'}."
+        f"where one optimizer has {MINIMUM_SEEDS} seeds of both on one task: {'; '.join(differences) or 'none has'}."
     )
     return paragraphs([words, table])
 
