@@ -177,7 +177,8 @@ def on_devices(evidence: ComparisonEvidence) -> str:
     words = (
         "- **Kinds of machine.** The runs come from a CPU and from a GPU, so that optimizers which "
         "are compared can differ in that too. Final returns on the GPU minus those on the CPU, "
-        f"where one optimizer has {MINIMUM_SEEDS} seeds of both on one task: {'; '.join(differences) or 'none has'}."
+        f"where one optimizer has {MINIMUM_SEEDS} seeds of both on one task: "
+        f"{'; '.join(differences) or 'none has'}."
     )
     return paragraphs([words, table])
 
