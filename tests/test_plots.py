@@ -291,3 +291,9 @@ def test_a_log_axis_has_enough_labels(low, high):
     log_ticks(axes.yaxis, low, high)
     bottom, top = axes.get_ylim()
     assert sum(bottom <= tick <= top for tick in axes.yaxis.get_majorticklocs()) >= 3
+
+
+@pytest.mark.parametrize(("best", "end"), [(2.6, 2.6), (0.4, 1.0), (-3.0, 1.0)])
+def test_profiles_reach_the_highest_score(best, end):
+    scores = {"adam": np.linspace(best - 1, best, 6)[:, None], "open": np.full((3, 1), best - 2)}
+    assert plots.performance_profiles(scores).axes[0].get_xlim() == (0, pytest.approx(end))

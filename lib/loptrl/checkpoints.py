@@ -71,7 +71,7 @@ class Checkpoint:
 def device() -> str:
     """The devices that compute, in words: how many, of which platform, which make.
 
-    So is an accelerator that may multiply float32 matrices at less than full precision.
+    The words say so where an accelerator may multiply float32 matrices at less than full precision.
     """
     devices = jax.devices()
     platform, kind = devices[0].platform, devices[0].device_kind

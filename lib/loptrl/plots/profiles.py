@@ -29,14 +29,14 @@ def performance_profiles(
       scores: name -> normalised scores [num_runs, num_tasks].
       looks: name -> style key.
       xlabel: what a score is.
-      highest: right end of the axis, which starts at 0; the highest score by default.
+      highest: right end of the axis, which starts at 0; by default the highest score, at least 1.
       points: thresholds at which the share is computed.
       rng: for the bootstrap; a fixed seed when left out.
     """
     not_empty(scores, "scores")
     rng = np.random.default_rng(0) if rng is None else rng
     if highest is None:
-        highest = max(float(np.max(values)) for values in scores.values())
+        highest = max(1.0, *(float(np.max(values)) for values in scores.values()))
     taus = np.linspace(0.0, highest, points)
     with style.context():
         figure = style.new_figure("normal")

@@ -175,7 +175,7 @@ def on_devices(evidence: ComparisonEvidence) -> str:
             counts.append((name, *total.values()))
     table = status_page.as_markdown(pd.DataFrame(counts, columns=["runs of", *kinds]))
     words = (
-        "- **Kinds of machine.** The runs come from a CPU and from a GPU, so that optimizers which "
+        "- **Kinds of machine.** The runs come from those in the table, so that optimizers which "
         "are compared can differ in that too. Final returns on the GPU minus those on the CPU, "
         f"where one optimizer has {MINIMUM_SEEDS} seeds of both on one task: "
         f"{'; '.join(differences) or 'none has'}."
