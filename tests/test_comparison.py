@@ -209,7 +209,10 @@ def test_kinds_of_machine_are_counted_and_compared(store):
 def test_the_words_and_tables(games):
     found = of_games(games)
     answer = comparison_report.headline(found)
-    assert answer.startswith("**Where tuned Adam scores 1 on the average over Asterix, Freeway,")
+    assert answer.startswith(
+        "**Where tuned Adam scores 1, learned optimizers score, on the average over Asterix, "
+        "Freeway, Breakout and SpaceInvaders: OPEN"
+    )
     number = stats.stratified_bootstrap_ci(
         found.normalised()["open_multi"], stats.iqm, rng=np.random.default_rng(0)
     )
@@ -247,10 +250,15 @@ def test_bodies(store):
     verdict = comparison_report.claims(of_bodies(store))["C11"]
     assert verdict.status == "supported"
     answer = comparison_report.headline(of_bodies(store))
-    assert answer.startswith("**Where tuned Adam scores 1 on Ant, the learned optimizers score:")
+    assert answer.startswith("**Where tuned Adam scores 1, learned optimizers score, on Ant: OPEN")
     assert "No run on Humanoid is stored yet." in answer
     drawn = comparison_figures.curves_figure(of_bodies(store))
     assert [axes.get_title(loc="left") for axes in drawn.axes] == ["Ant"]
+    fill(store, brax_ant, ["humanoid"], {"adam": 4000.0})
+    assert "Humanoid" not in comparison_report.headline(of_bodies(store)).partition("\n")[0]
+    fill(store, brax_ant, ["humanoid"], {"open": 2000.0})
+    answer = comparison_report.headline(of_bodies(store))
+    assert "OPEN (multi-task) 0.20" in answer and "; on Humanoid: OPEN (from Ant) 0.50" in answer
 
 
 def test_a_diverged_run_counts_as_the_random_policy(store):

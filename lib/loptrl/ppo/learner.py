@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from loptrl.keys import derive
 from loptrl.ppo import normalize
 from loptrl.ppo.advantages import generalized_advantages
+from loptrl.ppo.collectives import all_gather, pmean, psum
 from loptrl.ppo.diagnostics import dormant_fraction, feature_rank
 from loptrl.ppo.distributions import distribution
 from loptrl.ppo.losses import Minibatch, ppo_loss
@@ -169,10 +170,10 @@ class Learner:
         )
         return_moments = normalize.merge(state.return_moments, rollout.discounted, DEVICES)
         batch = self._batch(state, rollout, return_moments, hparams)
-        episodes = jax.lax.psum(jnp.sum(rollout.finished_length > 0), DEVICES)
+        episodes = psum(jnp.sum(rollout.finished_length > 0), DEVICES)
         figures = {"episodes": episodes.astype(jnp.float32)}
         for name in ("finished_return", "finished_length"):
-            figures[name] = jax.lax.psum(jnp.sum(getattr(rollout, name)), DEVICES)
+            figures[name] = psum(jnp.sum(getattr(rollout, name)), DEVICES)
         moments = normalize.merge(state.observation_moments, rollout.observation, DEVICES)
         after = state._replace(env=env, observation_moments=moments, return_moments=return_moments)
         return after, batch, figures
@@ -241,7 +242,7 @@ class Learner:
             (loss, (metrics, activity)), grads = loss_fn(params, part, hparams)
             # One collective for everything that is averaged over the devices.
             flat, unravel = ravel_pytree((loss, metrics, activity, grads))
-            loss, metrics, activity, grads = unravel(jax.lax.pmean(flat, DEVICES))
+            loss, metrics, activity, grads = unravel(pmean(flat, DEVICES))
             norms = {name: optax.tree.norm(grads[name]) for name in grads}
             grads = {
                 name: optax.tree.scale(_at_most(hparams.max_grad_norm, norms[name]), grads[name])
@@ -302,7 +303,7 @@ class Learner:
         episodes = jnp.sum(metrics["episodes"])
         out["train_return"] = jnp.sum(metrics["finished_return"]) / episodes
         out["train_episode_length"] = jnp.sum(metrics["finished_length"]) / episodes
-        out["last_return"] = jax.lax.pmean(jnp.mean(state.env.last_return), DEVICES)
+        out["last_return"] = pmean(jnp.mean(state.env.last_return), DEVICES)
         return state, out
 
     def evaluate(self, state: TrainState, dynamics: Any, greedy: jax.Array) -> dict[str, jax.Array]:
@@ -318,17 +319,17 @@ class Learner:
             self.world.world.max_episode_steps,
             greedy,
         )
-        returns = jax.lax.all_gather(returns, DEVICES)
+        returns = all_gather(returns, DEVICES)
         out = {
             "eval_return": jnp.mean(returns),
             "eval_return_std": jnp.std(returns),
-            "eval_episode_length": jax.lax.pmean(jnp.mean(lengths), DEVICES),
+            "eval_episode_length": pmean(jnp.mean(lengths), DEVICES),
             "weight_norm": optax.tree.norm(state.params),
         }
         # On-policy samples: where the environments stand now, on every device.
         samples = state.env.observation.reshape(-1, *state.env.observation.shape[2:])
         samples = samples[: _DIAGNOSTIC_SAMPLES // self.num_devices]
-        samples = jax.lax.all_gather(samples, DEVICES, tiled=True)
+        samples = all_gather(samples, DEVICES)
         x = self._observe(state.observation_moments, samples)
         for name, module in (("actor", self.actor), ("critic", self.critic)):
             _, layers = module.apply({"params": state.params[name]}, x)
@@ -339,8 +340,8 @@ class Learner:
 
 def _standardized(advantage: jax.Array) -> jax.Array:
     """Mean 0 and variance 1 over this array of all devices."""
-    mean = jax.lax.pmean(jnp.mean(advantage), DEVICES)
-    variance = jax.lax.pmean(jnp.mean((advantage - mean) ** 2), DEVICES)
+    mean = pmean(jnp.mean(advantage), DEVICES)
+    variance = pmean(jnp.mean((advantage - mean) ** 2), DEVICES)
     return (advantage - mean) / (jnp.sqrt(variance) + 1e-8)
 
 

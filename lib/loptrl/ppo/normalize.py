@@ -7,6 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from loptrl.ppo.collectives import psum
+
 __all__ = ["Moments", "merge", "new", "standardize"]
 
 
@@ -32,9 +34,9 @@ def merge(moments: Moments, samples: jax.Array, axis_name: str) -> Moments:
     """Moments after `samples` `[..., d]` of every device (Chan et al. 1979, pairwise update)."""
     axes = tuple(range(samples.ndim - moments.mean.ndim))
     local = float(samples.size // max(moments.mean.size, 1))
-    count = jax.lax.psum(local, axis_name)
-    mean = jax.lax.psum(jnp.sum(samples, axes), axis_name) / count
-    deviations = jax.lax.psum(jnp.sum((samples - mean) ** 2, axes), axis_name)
+    count = psum(local, axis_name)
+    mean = psum(jnp.sum(samples, axes), axis_name) / count
+    deviations = psum(jnp.sum((samples - mean) ** 2, axes), axis_name)
     total = moments.count + count
     delta = mean - moments.mean
     return Moments(

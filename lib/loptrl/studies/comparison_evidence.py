@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -128,13 +128,20 @@ class ComparisonEvidence(StudyEvidence):
         """`scores` of the optimizers that have runs on every task."""
         return {name: own for name, own in self.scores.items() if len(own) == len(self.tasks)}
 
-    def normalised(self) -> dict[str, np.ndarray]:
-        """Optimizer -> scores over Adam's mean on each `started` task, [num_runs, num_tasks].
+    def normalised(self, tasks: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """Optimizer -> scores over Adam's mean on each task, [num_runs, num_tasks].
 
         Of the optimizers with runs on all of these; each is cut to the seeds that every task has.
+
+        Args:
+            tasks: which; those `started` by default.
         """
-        tasks = self.started
-        scores = {name: own for name, own in self.scores.items() if len(own) == len(tasks)}
+        tasks = self.started if tasks is None else tasks
+        scores = {
+            name: {task: own[task] for task in tasks}
+            for name, own in self.scores.items()
+            if set(tasks) <= set(own)
+        }
         if "adam" not in scores:
             return {}
         level = [np.mean(scores["adam"][task]) for task in tasks]

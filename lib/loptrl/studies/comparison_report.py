@@ -78,23 +78,21 @@ def claims(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
 
 def headline(evidence: ComparisonEvidence) -> str:
     """The answer in one bold sentence, and the verdicts in a list."""
-    normal = evidence.normalised()
-    learned = [name for name in normal if name not in HAND_DESIGNED]
+    # A game is one of several alike. A body is not: one is what the rules were trained on.
+    apart = evidence.study is brax_ant.STUDY
+    groups = [[task] for task in evidence.started] if apart else [list(evidence.started)]
+    found = [(group, evidence.normalised(group)) for group in groups]
+    parts = [
+        f"{'the average over ' if len(group) > 1 else ''}"
+        f"{listed([evidence.tasks[task] for task in group])}: {_scored(evidence, normal)}"
+        for group, normal in found
+        if set(normal) - set(HAND_DESIGNED)
+    ]
     if not evidence.runs.runs:
         answer = "**No run is stored: nothing can be said yet.**"
-    elif learned:
-        parts = [
-            f"{evidence.optimizers[n]} {estimate(normal[n])} "
-            f"({len(normal[n])} {plural('seed', len(normal[n]))})"
-            for n in learned
-        ]
-        them = plural("optimizer", len(learned))
-        tasks = list(evidence.started.values())
-        average = "the average over " if len(tasks) > 1 else ""
+    elif parts:
         answer = (
-            f"**Where tuned Adam scores 1 on {average}{listed(tasks)}, "
-            f"the learned {them} {'score' if len(learned) > 1 else 'scores'}: "
-            f"{'; '.join(parts)}.**"
+            f"**Where tuned Adam scores 1, learned optimizers score, on {'; on '.join(parts)}.**"
         )
     else:
         answer = (
@@ -107,6 +105,15 @@ def headline(evidence: ComparisonEvidence) -> str:
     if unstarted and evidence.runs.runs:
         lines.insert(0, f"No run on {listed(unstarted)} is stored yet.")
     return f"{answer}\n\n" + " ".join(lines)
+
+
+def _scored(evidence: ComparisonEvidence, normal: Mapping[str, np.ndarray]) -> str:
+    """The learned optimizers' scores with their intervals and numbers of seeds."""
+    return ", ".join(
+        f"{evidence.optimizers[name]} {estimate(own)} ({len(own)} {plural('seed', len(own))})"
+        for name, own in normal.items()
+        if name not in HAND_DESIGNED
+    )
 
 
 def decided(evidence: ComparisonEvidence) -> str:
