@@ -6,8 +6,18 @@ import re
 
 import pytest
 
+import stored_runs
+from loptrl import studies
 from loptrl.paths import repo_root
-from loptrl.studies import answers, changing_ant_report, optim4rl_l2_report
+from loptrl.ppo.config import PPOConfig
+from loptrl.studies import (
+    adam_collapse,
+    answers,
+    changing_ant_report,
+    optim4rl_l2,
+    optim4rl_l2_report,
+    transfer,
+)
 
 NOTEBOOKS = repo_root() / "notebooks"
 TEXT = (NOTEBOOKS / "answers.md").read_text(encoding="utf-8")
@@ -67,3 +77,34 @@ def test_a_claim_with_two_verdicts_says_which_is_which(found):
     words = changing_ant_report.statuses_of(two, "C5")
     assert words.startswith("Here, one: **") and " Here, other: **" in words
     assert claims["C5"].reason not in words
+
+
+def keep_levels(store, study, arms, levels):
+    for spec in study.specs("laptop", arms, seeds=3):
+        stored_runs.keep(store, spec, levels[spec.arm] + 100.0 * spec.seed)
+
+
+def test_trained_rules_are_compared_with_adam_seed_by_seed(store):
+    """One rule always above, one always below, one on either side; random weights do not count."""
+    assert "nothing can be said yet" in answers.under_change(answers.load(store))
+    levels = {"adam": 4000.0, "drift": 4500.0, "drift_l2": 3500.0, "untrained": 1000.0}
+    keep_levels(store, adam_collapse.STUDY, ["adam"], levels)
+    keep_levels(store, optim4rl_l2.STUDY, ["drift", "drift_l2"], levels)
+    keep_levels(store, transfer.STUDY, ["untrained"], levels)
+    for spec in transfer.STUDY.specs("laptop", ["curriculum"], seeds=3):
+        stored_runs.keep(store, spec, 5000.0 if spec.seed else 3000.0)
+    words = answers.under_change(answers.load(store))
+    assert "Of 3 sets" in words and "1 is shown to end above" in words and "1 to end below" in words
+    assert "4 of 9 runs, on the same 3 seeds at most" in words
+
+
+def test_only_adam_and_optim4rl_meet_changes():
+    """What the answer says of OPEN and VeLO."""
+    configs = [
+        study.config(arm)
+        for study in map(studies.get, studies.NAMES)
+        for arm in study.arms
+        if study.weights_of(arm) != "unknown" and isinstance(study.config(arm), PPOConfig)
+    ]
+    assert {c.optimizer.name for c in configs if not c.drift} >= {"adam", "rmsprop", "open"}
+    assert {c.optimizer.name for c in configs if c.drift} == {"adam", "optim4rl"}

@@ -117,3 +117,15 @@ def test_names_and_numbers_are_checked():
     with pytest.raises(LoptrlError, match="expected training_fraction"):
         updates(optimizers.make("adam", anneal=True))
     assert set(registry._CLASSIC) == set(HAND_DESIGNED)
+
+
+@pytest.mark.parametrize("name", HAND_DESIGNED)
+def test_leaves_of_several_widths_keep_theirs(name):
+    with jax.enable_x64(True):
+        params = {"a": jnp.ones(2, jnp.float64), "b": jnp.ones(2, jnp.float32)}
+        optimizer = optimizers.make(name)
+        before = optimizer.init(params)
+        found, after = optimizer.update(params, before, params)
+        for new, old in ((found, params), (after, before)):
+            same = jax.tree.map(lambda x, y: x.dtype == jnp.result_type(y), new, old)
+            assert jax.tree.all(same)

@@ -117,7 +117,7 @@ def test_arms_whose_weights_are_not_here_are_not_trained(store, monkeypatch):
         for one in ("adam", "rmsprop", "optim4rl_own")
     }
     assert calls == [{arm for arm in trained if arm.startswith("breakout")}, trained]
-    absent = ["open", "open_multi", "optim4rl", "velo", "open_own", "open_own_two"]
+    absent = ["velo", "open_own", "open_own_two"]
     assert found.without_weights() == absent
 
 
@@ -126,7 +126,10 @@ def test_nothing_stored_is_said_and_not_drawn(store):
     assert "No run is stored" in comparison_report.headline(found)
     words = comparison_report.missing(found)
     assert "160 of 160 planned runs are missing, among them all of Adam (tuned), RMSProp" in words
-    assert "No run of OPEN (this game's)" in words and "VeLO: where" in words
+    assert (
+        "all of Adam (tuned), RMSProp (tuned), OPEN (this game's)" in words
+        and "VeLO: where" in words
+    )
     assert "No run of OPEN (ours, Breakout) and OPEN (ours, two games): not meta-trained" in words
     for figure in FIGURES:
         assert [text.get_text()[:10] for text in figure(found).texts] == ["Not drawn:"]
@@ -210,8 +213,8 @@ def test_the_words_and_tables(games):
     found = of_games(games)
     answer = comparison_report.headline(found)
     assert answer.startswith(
-        "**Where tuned Adam scores 1, learned optimizers score, on the average over Asterix, "
-        "Freeway, Breakout and SpaceInvaders: OPEN"
+        "**Where tuned Adam scores 1, learned optimizers score, on Asterix, Freeway, "
+        "Breakout and SpaceInvaders pooled: OPEN"
     )
     number = stats.stratified_bootstrap_ci(
         found.normalised()["open_multi"], stats.iqm, rng=np.random.default_rng(0)
@@ -259,6 +262,20 @@ def test_bodies(store):
     fill(store, brax_ant, ["humanoid"], {"open": 2000.0})
     answer = comparison_report.headline(of_bodies(store))
     assert "OPEN (multi-task) 0.20" in answer and "; on Humanoid: OPEN (from Ant) 0.50" in answer
+
+
+@pytest.mark.parametrize("level", [-5.0, -100.0])
+def test_where_adam_has_no_level_nothing_is_divided_by_it(store, level):
+    scores = {"adam": 100.0, "open_multi": 150.0, "optim4rl": 50.0}
+    fill(store, open_multitask, ["asterix", "breakout", "space_invaders"], scores)
+    fill(store, open_multitask, ["freeway"], dict.fromkeys(scores, level))
+    found = of_games(store)
+    answer = comparison_report.headline(found)
+    assert "on Asterix, Breakout and SpaceInvaders pooled: OPEN" in answer
+    assert "Left out: Freeway, where Adam has no mean above 0." in answer
+    assert comparison_report.claims(found)["C10"].status == "undecided"
+    assert "Freeway" not in comparison_report.normalised_table(found)
+    assert all(isinstance(figure(found), Figure) for figure in FIGURES)
 
 
 def test_a_diverged_run_counts_as_the_random_policy(store):

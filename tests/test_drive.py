@@ -14,8 +14,8 @@ import pytest
 
 from faults import FaultyOs
 from loptrl import files, provenance
-from loptrl.drive import load_or_run, run
-from loptrl.errors import DamagedRun, LoptrlError, MissingRun, RunLocked, Stopped, StoreError
+from loptrl.drive import load_or_run
+from loptrl.errors import DamagedRun, LoptrlError, MissingRun, Stopped, StoreError
 from loptrl.runs import RunSpec, Store
 from store_files import content, files_of
 from toy_program import Counted, Toy, toy_spec
@@ -82,17 +82,6 @@ def test_a_time_limit_keeps_a_checkpoint_and_the_next_call_goes_on(store):
     second = Counted()
     load_or_run([spec], second, store=store, progress=False)
     assert second.slices == [2, 3, 4, 5, 6]
-
-
-def test_run_returns_none_at_its_deadline(store):
-    assert run(toy_spec(4), Toy, store, deadline=time.monotonic(), progress=False) is None
-    assert store.state(toy_spec(4)) == "partial"
-    done = run(toy_spec(4), Toy, store, progress=False)
-    assert len(done.frame) == 4 and done.manifest["resumed"] == 1
-    again = run(toy_spec(4), Toy, store, progress=False)
-    assert again.manifest["resumed"] == 0
-    with store.lock(toy_spec(4)), pytest.raises(RunLocked):
-        run(toy_spec(4), Toy, store, progress=False)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -390,3 +379,17 @@ def test_a_state_that_changes_its_form_is_found_at_once(store):
 
     with pytest.raises(LoptrlError, match=r"\.x as float32\[8\] against \.x as float32\[9\]"):
         load_or_run([toy_spec(4)], Growing, store=store, progress=False)
+
+
+def test_what_another_process_has_just_computed_is_not_computed_again(store):
+    """Two that both compute everything: the second waits, and takes what the first has stored."""
+    spec, second = toy_spec(5), Counted()
+    options = {"compute": "always", "store": store, "progress": False}
+    with store.lock(spec):
+        thread = threading.Thread(target=load_or_run, args=([spec], second), kwargs=options)
+        thread.start()
+        time.sleep(0.1)
+        other = Store(store.root, store.root.parent / "elsewhere")
+        load_or_run([spec], Toy, store=other, progress=False)
+    thread.join(20)
+    assert second.slices == [] and not thread.is_alive()

@@ -119,3 +119,11 @@ def test_learned_optimizers_are_named_by_their_weights():
     assert annealed.rule == OptimizerConfig(anneal=True), "numbers compile nothing"
     rate = OptimizerConfig("optim4rl", 1e-4, weights="optim4rl/ant")
     assert rate.rule == rate and rate.to_dict()["learning_rate"] == 1e-4
+
+
+def test_decays_that_are_not_given_are_the_optimizer_s_own():
+    rmsprop = OptimizerConfig("rmsprop", learning_rate=1e-3)
+    assert (rmsprop.b1, rmsprop.b2, rmsprop.rule.b1) == (0.0, 0.9, 0.0)
+    adam = OptimizerConfig("adam")
+    assert (adam.b1, adam.b2) == (0.9, 0.999)
+    assert OptimizerConfig("rmsprop", b1=0.9).to_dict()["b1"] == 0.9

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -400,3 +404,24 @@ def test_reading_results_needs_no_jax(store, library_path):
         "bad = {'jax', 'brax', 'orbax', 'flax', 'optax'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def test_a_look_at_the_lock_does_not_refuse_it(store):
+    """`is_locked` holds it for a moment."""
+    with store.lock(spec()):
+        pass
+    looked = threading.Event()
+
+    def look() -> None:
+        handle = os.open(store._lock_path(spec()), os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        looked.set()
+        time.sleep(0.01)
+        os.close(handle)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    assert looked.wait(5)
+    with store.lock(spec(), wait=False):
+        pass
+    thread.join()

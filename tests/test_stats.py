@@ -111,6 +111,17 @@ def test_difference_paired_and_not_by_hand():
     assert (shifted.value, shifted.low, shifted.high) == pytest.approx((2.0, 2.0, 2.0))
 
 
+def test_normalised_scores_take_the_reference_as_uncertain():
+    scores = np.array([[4.0, 10.0], [6.0, 30.0], [8.0, 20.0]])
+    exact = stats.stratified_bootstrap_ci(scores / [2.0, 10.0], rng=rng())
+    assert stats.normalised_ci(scores, [[2.0, 2.0], [10.0]], rng=rng()) == exact
+    found = stats.normalised_ci(scores, [[1.0, 3.0], [5.0, 15.0, 10.0]], rng=rng())
+    assert found.value == pytest.approx(exact.value)
+    assert found.low < exact.low and found.high > exact.high
+    one = stats.normalised_ci([1.0, 2.0], [[4.0]], stats.mean, rng=rng())
+    assert one.value == pytest.approx(0.375) and one.n == 2
+
+
 def test_difference_sign_and_size():
     result = stats.difference_ci([5, 5, 5, 5], [2, 2, 2], rng=rng())
     assert (result.value, result.low, result.high, result.n) == (3.0, 3.0, 3.0, 3)
@@ -312,6 +323,7 @@ def test_nan_is_refused_with_the_remedy(call):
         (lambda: stats.stratified_bootstrap_ci("a", rng=rng()), "array of numbers"),
         (lambda: stats.stratified_bootstrap_ci([[1, 2], [3]], rng=rng()), "array of numbers"),
         (lambda: stats.difference_ci([1, 2], [1], rng=rng(), paired=True), "paired sets"),
+        (lambda: stats.normalised_ci([[1, 2]], [[1]], rng=rng()), "scores on 2 tasks, got 1"),
         (lambda: stats.difference_ci([[1, 2]], [1], rng=rng()), "same number of tasks"),
         (lambda: stats.probability_of_improvement([[1, 2]], [1], rng=rng()), "number of tasks"),
         (lambda: stats.wilson_interval(6, 5), "successes <= n"),

@@ -40,6 +40,11 @@ def test_c9(candidate, status):
     assert len(verdict.estimates) == 8
 
 
+def test_c9_needs_a_baseline():
+    verdict = verdicts.c9(table(open_multi=100), "open_multi", rng=rng())
+    assert verdict.status == "undecided" and "no baseline beside open_multi" in verdict.reason
+
+
 def test_c9_loses_against_any_baseline():
     scores = table(open_multi=100, adam=50, rmsprop=[150, 150, 50, 50])
     assert verdicts.c9(scores, "open_multi", rng=rng()).status == "contradicted"
@@ -93,8 +98,20 @@ def test_c11(own, other, status, words):
 
 
 def test_c11_without_a_return_to_compare_with():
-    verdict = verdicts.c11(-100 + SPREAD, SPREAD, SPREAD, rng=rng())
-    assert verdict.status == "undecided" and "fractions of it say nothing" in verdict.reason
+    for level in (-100 + SPREAD, 0 * SPREAD):
+        verdict = verdicts.c11(level, SPREAD, SPREAD, rng=rng())
+        assert verdict.status == "undecided" and "fractions of it say nothing" in verdict.reason
+
+
+@pytest.mark.parametrize("level", [0, -100])
+def test_c10_and_c12_without_a_level_of_adam(level):
+    """A worse return divided by a negative one would look better."""
+    scores = table(adam=[100, level, 100, 100], open_multi=-300, velo=-300)
+    for verdict in (
+        verdicts.c10(scores, "open_multi", ["velo"], rng=rng()),
+        verdicts.c12(scores, "velo", rng=rng()),
+    ):
+        assert verdict.status == "undecided" and f"adam scores {level}.0 on b" in verdict.reason
 
 
 @pytest.mark.parametrize(

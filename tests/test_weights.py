@@ -228,19 +228,21 @@ def test_velo_is_imported_with_its_flags(cache, tmp_path, monkeypatch):
     velo(num_steps=10).init(params)
 
 
-def test_both_files_or_neither(tmp_path, monkeypatch):
+@pytest.mark.parametrize("function", ["write", "replace"])
+def test_both_files_or_neither(tmp_path, monkeypatch, function):
     path = tmp_path / "w.npz"
-    monkeypatch.setattr(files, "os", FaultyOs("write", first=2))
+    monkeypatch.setattr(files, "os", FaultyOs(function, first=2))
     with pytest.raises(StoreError, match="No space left on device"):
         weights.save(path, ARRAYS, {"family": "open"})
     assert list(tmp_path.iterdir()) == []
     monkeypatch.undo()
     weights.save(path, ARRAYS, {"family": "open"})
     before = weights.read(path).card
-    monkeypatch.setattr(files, "os", FaultyOs("write", first=2))
+    monkeypatch.setattr(files, "os", FaultyOs(function, first=2))
     with pytest.raises(StoreError):
         weights.save(path, {"a": np.ones(1)}, {"family": "open"})
     assert weights.read(path).card == before
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_digest_is_that_of_what_would_be_loaded(cache, tmp_path, monkeypatch):

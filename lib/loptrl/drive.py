@@ -16,46 +16,9 @@ from loptrl.runs import Results, Run, RunSpec, Store
 from loptrl.specs import canonical_json
 from loptrl.stopping import StopSignals, parse_duration
 
-__all__ = ["Compute", "Program", "load_or_run", "parse_duration", "run"]
+__all__ = ["Compute", "Program", "load_or_run", "parse_duration"]
 
 Compute = Literal["missing", "never", "always"]
-
-
-def run(
-    spec: RunSpec,
-    make_program: Callable[[RunSpec], Program],
-    store: Store,
-    *,
-    checkpoint_every_s: float = 60.0,
-    deadline: float | None = None,
-    progress: ProgressMode = "auto",
-) -> Run | None:
-    """Compute one run and store it, going on from its last checkpoint when there is one.
-
-    What is stored already is computed again; ``load_or_run`` is the one that reads first.
-
-    Args:
-        spec: the run.
-        make_program: builds its program.
-        store: where it goes.
-        checkpoint_every_s: seconds between checkpoints.
-        deadline: on ``time.monotonic()``; the slice that passes it is the last.
-        progress: see ``progress.Progress``.
-
-    Returns:
-        The stored run; None when the deadline came first (a checkpoint is kept).
-
-    Raises:
-        Stopped: a signal came (a checkpoint is kept).
-        RunLocked: another process is computing it.
-        StoreError: the disk refuses.
-    """
-    view = Progress(progress)
-    store.check_writable(spec)
-    with StopSignals(view.notice) as stop, store.lock(spec, wait=False):
-        job = Job([spec], make_program, store, checkpoint_every_s, deadline, stop, view)
-        done = job.compute(1, 1)
-        return done and done[0]
 
 
 def load_or_run(
@@ -139,15 +102,17 @@ def _work(jobs: list[Job], *, again: bool, total: int) -> dict[str, Run]:
     found: dict[str, Run] = {}
     position = total - sum(len(job.specs) for job in jobs)
     told = False
+    waited: set[int] = set()
     while jobs:
         left = []
         for job in jobs:
             job.check_time(position, total)
             try:
                 with job.locks():
-                    # Another process may have stored some since.
+                    # Another process may have stored some since, anew where it was waited for.
+                    anew = again and id(job) not in waited
                     there = (
-                        [] if again else [_read(s, job.store, None, quiet=True) for s in job.specs]
+                        [] if anew else [_read(s, job.store, None, quiet=True) for s in job.specs]
                     )
                     done = [run for run in there if run is not None]
                     stored = {run.spec.key for run in done}
@@ -155,6 +120,7 @@ def _work(jobs: list[Job], *, again: bool, total: int) -> dict[str, Run]:
                     made = job.compute(position + 1, total) if job.specs else []
             except RunLocked as busy:
                 left.append(job)
+                waited.add(id(job))
                 reason = str(busy)
                 continue
             done += made or []

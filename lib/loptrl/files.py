@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import itertools
@@ -66,23 +67,47 @@ def atomic_write(path: Path, data: bytes) -> None:
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write files of one folder, none taking its place before all are safely on the disk.
 
+    They take their places in the order given: a reader that finds the last finds all.
+
     Raises:
         StoreError: one could not be written; what was there before is untouched.
     """
     staged: list[Staged] = []
+    backups: dict[Path, Path] = {}
     path = next(iter(contents))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for path, data in contents.items():
             staged.append(Staged(path, data))
-        for item in staged:
-            item.commit()
+        for path in list(contents)[:-1]:
+            backups[path] = hidden_name(path)
+            with contextlib.suppress(OSError):
+                os.link(path, backups[path])
+        _commit(staged, backups)
         sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
         for item in staged:
             item.discard()
+        for backup in backups.values():
+            backup.unlink(missing_ok=True)
+
+
+def _commit(staged: list[Staged], backups: Mapping[Path, Path]) -> None:
+    """All take their places, or those that did give it back."""
+    placed: list[Path] = []
+    try:
+        for item in staged:
+            item.commit()
+            placed.append(item.path)
+    except OSError:
+        for path in placed:
+            if backups[path].exists():
+                backups[path].rename(path)
+            else:
+                path.unlink(missing_ok=True)
+        raise
 
 
 def hidden_name(path: Path) -> Path:

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from loptrl.errors import DamagedRun, LoptrlError, MissingRun, RunLocked
-from loptrl.files import Staged, hidden_name, sha256, sync_folder, write_error
+from loptrl.files import Staged, sha256, write_error, write_together
 from loptrl.paths import cache_dir, results_dir
 from loptrl.records import (
     SCHEMA,
@@ -155,12 +155,10 @@ class Store:
         except OSError as error:
             raise write_error(path, error) from error
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
+            if not _locked(handle, wait):
                 raise RunLocked(
                     f"Another process is computing {spec.label} ({spec.key}); wait for it."
-                ) from None
+                )
             yield
         finally:
             # Closing lets go; the empty file stays, for deleting it would race with a waiter.
@@ -251,32 +249,22 @@ class Store:
 
     def _put(self, spec: RunSpec, parquet: bytes, manifest: bytes) -> None:
         path = self.path(spec)
-        staged: list[Staged] = []
-        backup = hidden_name(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for stale in path.parent.glob(f".{spec.key}.*.tmp"):
-                stale.unlink(missing_ok=True)
-            staged.append(Staged(path, parquet))
-            staged.append(Staged(self.manifest_path(spec), manifest))
-            with contextlib.suppress(OSError):
-                os.link(path, backup)
-            staged[0].commit()
-            try:
-                staged[1].commit()
-            except OSError:
-                if backup.exists():
-                    backup.rename(path)
-                else:
-                    path.unlink(missing_ok=True)
-                raise
-            sync_folder(path.parent)
-        except OSError as error:
-            raise write_error(path, error) from error
-        finally:
-            for item in staged:
-                item.discard()
-            backup.unlink(missing_ok=True)
+        for stale in path.parent.glob(f".{spec.key}.*.tmp"):
+            stale.unlink(missing_ok=True)
+        write_together({path: parquet, self.manifest_path(spec): manifest})
+
+
+def _locked(handle: int, wait: bool) -> bool:
+    """Take a file's lock; one that is only being looked at (`is_locked`) is free in a moment."""
+    if wait:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return True
+    for pause in (0.0, 0.005, 0.01, 0.02, 0.04):
+        time.sleep(pause)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
 
 
 def _members(meta: Path) -> list[str]:

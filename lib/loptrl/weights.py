@@ -87,7 +87,8 @@ def save(path: str | Path, arrays: Mapping[str, ArrayLike], card: Mapping[str, A
         text = json.dumps(full, indent=2, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"expected a card of JSON values for {path}, got {error}") from error
-    write_together({path: data, path.with_suffix(".json"): (text + "\n").encode()})
+    # The card first: weights without one would be found and not be read.
+    write_together({path.with_suffix(".json"): (text + "\n").encode(), path: data})
 
 
 def read(path: Path) -> Weights:

@@ -205,6 +205,8 @@ def test_keeps_dtypes_and_structure(case):
     assert jax.tree.all(
         jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), after, state)
     )
+    made = jax.jit(step)(params, state)
+    assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(made))
 
 
 @LEARNED_TABLE

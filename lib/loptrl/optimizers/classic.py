@@ -32,8 +32,10 @@ def _numbers_in_state(
 
     def update(grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         params = None if params is None else wide(params)
-        updates, state = inner.update(wide(grads), state, params, **extra)
-        return jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), updates, grads), state
+        updates, after = inner.update(wide(grads), state, params, **extra)
+        # The numbers have one dtype, which leaves of several would take on.
+        after = jax.tree.map(lambda new, old: new.astype(jnp.result_type(old)), after, state)
+        return jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), updates, grads), after
 
     return optax.GradientTransformationExtraArgs(init, update)
 

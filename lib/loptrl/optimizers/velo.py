@@ -293,8 +293,11 @@ def _accumulate(before: Accumulators, g: jax.Array) -> Accumulators:
     row, col, diag = before.row, before.col, before.diag
     if g.ndim >= 2:
         second, largest = _factored_axes(g.shape)
-        row = roll(row, jnp.mean(square + 1e-30, axis=largest)[None])
-        col = roll(col, jnp.mean(square + 1e-30, axis=second)[None])
+        row, col = (
+            # A mean, which an empty axis does not make NaN.
+            roll(old, jnp.sum(square + 1e-30, axis=axis)[None] / max(g.shape[axis], 1))
+            for old, axis in ((row, largest), (col, second))
+        )
     else:
         diag = roll(diag, (square + 1e-30)[None])
     rms = _RMS_DECAY * before.rms + (np.float32(1.0) - _RMS_DECAY) * square

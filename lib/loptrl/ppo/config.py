@@ -66,9 +66,10 @@ class OptimizerConfig:
     Attributes:
         name: one of `HAND_DESIGNED`, or a learned rule such as "open".
         learning_rate: step size alpha; None for a learned rule's own, and 3e-4 without weights.
-        b1: decay of the first moment (Adam).
-        b2: decay of the second moment (Adam), or of the squared gradient (RMSProp).
-        eps: added to the root of the second moment.
+        b1: decay of the first moment (Adam, 0.9 by default), or of the trace of updates (RMSProp,
+            0 by default, which is none).
+        b2: decay of the second moment (Adam, 0.999), or of the squared gradient (RMSProp, 0.9).
+        eps: added to the root of the second moment (Adam), or beneath it (RMSProp).
         weight_decay: decoupled weight decay, as a factor on the learning rate; 0 for none.
         anneal: alpha falls linearly to 0 over the run.
         weights: the name of a learned rule's weights; None for a hand-designed one.
@@ -77,8 +78,8 @@ class OptimizerConfig:
 
     name: str = "adam"
     learning_rate: float | None = None
-    b1: float = 0.9
-    b2: float = 0.999
+    b1: float | None = None
+    b2: float | None = None
     eps: float = 1e-8
     weight_decay: float = 0.0
     anneal: bool = False
@@ -99,6 +100,10 @@ class OptimizerConfig:
             )
         if self.learning_rate is None and self.weights is None:
             object.__setattr__(self, "learning_rate", 3e-4)
+        usual = dict(zip(("b1", "b2"), (0.0, 0.9) if self.name == "rmsprop" else (0.9, 0.999)))
+        for name, value in usual.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         if self.learning_rate is not None:
             check_number("learning_rate", self.learning_rate, 0.0, open_low=True)
         check_number("b1", self.b1, 0.0, 1.0)
@@ -110,7 +115,8 @@ class OptimizerConfig:
         check_flag("anneal", self.anneal)
         if self.sha256 is not None and self.weights is None:
             raise LoptrlError("sha256 names an optimizer's weights, got no weights; name them too")
-        changed = [f.name for f in self._numbers() if getattr(self, f.name) != f.default]
+        usual |= {"eps": 1e-8, "weight_decay": 0.0}
+        changed = [name for name, value in usual.items() if getattr(self, name) != value]
         if self.weights is not None and changed:
             raise LoptrlError(
                 f"{self.name} with weights takes no {changed[0]}, got "

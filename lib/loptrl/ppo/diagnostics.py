@@ -28,9 +28,11 @@ def feature_rank(features: jax.Array, threshold: float = 0.99) -> jax.Array:
     """Smallest k whose largest singular values keep `threshold` of the variance.
 
     min k: sum_{i<=k} s_i^2 / sum_i s_i^2 >= threshold, with s the singular values of the
-    uncentred features `[batch, units]` (Moalla et al. 2024, sec. 2).
+    uncentred features `[batch, units]` (Moalla et al. 2024, sec. 2). 0 where all are 0, NaN where
+    one is not finite.
     """
     eigenvalues = jnp.linalg.eigvalsh(features.T @ features)[::-1]
     eigenvalues = jnp.maximum(eigenvalues, 0.0)
-    share = jnp.cumsum(eigenvalues) / jnp.maximum(jnp.sum(eigenvalues), 1e-30)
-    return 1.0 + jnp.sum(share < threshold)
+    total = jnp.sum(eigenvalues)
+    rank = 1.0 + jnp.sum(jnp.cumsum(eigenvalues) < threshold * total)
+    return jnp.where(jnp.isfinite(total), jnp.where(total > 0.0, rank, 0.0), jnp.nan)

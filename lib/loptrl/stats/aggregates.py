@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -33,6 +33,7 @@ __all__ = [
     "fresh",
     "iqm",
     "mean",
+    "normalised_ci",
     "performance_profile",
     "probability_of_improvement",
     "rate_difference_interval",
@@ -154,6 +155,43 @@ def stratified_bootstrap_ci(
     values = np.array([statistic(draw) for draw in draws])
     low, high = _percentiles(values, level_checked(level))
     return Estimate(float(statistic(data)), float(low), float(high), data.shape[0])
+
+
+def normalised_ci(
+    scores: ArrayLike,
+    references: Sequence[ArrayLike],
+    statistic: Statistic = iqm,
+    *,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Percentile bootstrap interval of statistic(x / mean(r)), by task; both are drawn again.
+
+    `stratified_bootstrap_ci` of normalised scores takes the reference as exact instead.
+
+    Args:
+      scores: x, [num_runs, num_tasks], or [num_runs] for one task.
+      references: r, for each task the reference's scores, [its own num_runs].
+
+    Raises:
+      LoptrlError: on NaN, a wrong shape, or not one reference a task.
+    """
+    data = _matrix(scores, "scores")
+    if len(references) != data.shape[1]:
+        raise LoptrlError(
+            f"expected the reference's scores on {data.shape[1]} tasks, got {len(references)}; "
+            "give one array for each task"
+        )
+    own = [checked(reference, "references", (1,)) for reference in references]
+    count = resamples_checked(resamples)
+    draws, _ = _draw(data, generator_checked(rng), count)
+    drawn = [r[rng.integers(0, r.size, size=(count, r.size))].mean(axis=1) for r in own]
+    levels = np.stack(drawn, axis=-1)[:, None, :]
+    values = np.array([statistic(draw) for draw in draws / levels])
+    low, high = _percentiles(values, level_checked(level))
+    value = float(statistic(data / [r.mean() for r in own]))
+    return Estimate(value, float(low), float(high), data.shape[0])
 
 
 def difference_ci(

@@ -50,7 +50,7 @@ _SHORT = {
     "C1": "no permanent collapse",
     "C2": "worse than on the stationary Ant",
     "C3": "the clipping prevents the collapse",
-    "C4": "equal betas protect better",
+    "C4": "equal betas bring shallower dips or smaller updates",
 }
 
 
@@ -97,13 +97,16 @@ def _c3(evidence: Evidence) -> Verdict:
     if few:
         return few
     steps, clipped = evidence.returns("adam")
-    return verdicts.c3(
+    verdict = verdicts.c3(
         steps,
         clipped,
         evidence.returns("no_ratio_clip")[1],
         random_return=evidence.random_return,
         rng=shared.rng(),
     )
+    counts = {_name(arm): _collapses(evidence, arm) for arm in evidence.present(*CLIPPING)}
+    words = [f"{name} {n or 'none'} of {seeds}" for name, (n, seeds) in counts.items()]
+    return verdict.noting(f"Runs that collapse: {'; '.join(words)}.")
 
 
 def _c4(evidence: Evidence, arm: str) -> Verdict:
@@ -114,7 +117,7 @@ def _c4(evidence: Evidence, arm: str) -> Verdict:
     if not changes.size:
         return Verdict("C4", "undecided", "The friction never changes within runs this short.")
     steps, default = evidence.returns("adam")
-    return verdicts.c4(
+    verdict = verdicts.c4(
         steps,
         default,
         evidence.returns(arm)[1],
@@ -125,6 +128,8 @@ def _c4(evidence: Evidence, arm: str) -> Verdict:
         random_return=evidence.random_return,
         rng=shared.rng(),
     )
+    gain = shared.gain(evidence, arm, "adam")
+    return verdict.noting(f"Final return minus that with default betas {gain}." if gain else "")
 
 
 def headline(evidence: Evidence) -> str:
@@ -143,6 +148,9 @@ def headline(evidence: Evidence) -> str:
             f"{left or 'none'} {'dips and leaves the dip' if left < 2 else 'dip and leave the dip'}"
         )
         if evidence.has("stationary"):
+            still = evidence.reports("stationary")
+            left = sum(r.left_a_dip for r in still)
+            answer += f", as do {left or 'none'} of {len(still)} on the stationary Ant"
             ends = [estimate(stats.final(*evidence.returns(arm))) for arm in ("adam", "stationary")]
             answer += f". The return ends at {ends[0]}; on the stationary Ant at {ends[1]}"
         answer += ".**"
@@ -199,29 +207,27 @@ def on_clipping(evidence: Evidence) -> str:
 
 
 def _without_both(evidence: Evidence) -> str:
-    """How often each clipping arm collapses; what it means when two clips off are better than one.
+    """What it means when two clips off are better than one.
 
     C3 looks at the ratio clip alone: an agent without either clip tells whether it says it all.
     """
-    arms = evidence.present(*CLIPPING)
-    if len(arms) < 2:
+    if not evidence.has("no_ratio_clip", "no_clip"):
         return ""
-    counts = {
-        arm: (sum(r.collapsed for r in evidence.reports(arm)), evidence.seeds(arm)) for arm in arms
-    }
-    words = "; ".join(f"{_name(arm)} {n} of {seeds}" for arm, (n, seeds) in counts.items())
-    text = f"Collapses: {words}."
-    if not {"no_ratio_clip", "no_clip"} <= set(arms):
-        return text
+    counts = {arm: _collapses(evidence, arm) for arm in ("no_ratio_clip", "no_clip")}
     difference = stats.rate_difference_interval(*counts["no_ratio_clip"], *counts["no_clip"])
-    if difference.low > 0:
-        text += (
-            f" Without the gradient clip as well the rate is lower, by {difference} (score "
-            "interval): lacking the ratio clip does not by itself make a collapse. A candidate "
-            "reason, not tested here: an unclipped gradient can be large, then stays in Adam's "
-            "second moment for about a thousand updates and makes them small, which is a brake too."
-        )
-    return text
+    if difference.low <= 0:
+        return ""
+    return (
+        f"Without the gradient clip as well the rate of collapses is lower, by {difference} (score "
+        "interval): lacking the ratio clip does not by itself make a collapse. A candidate reason, "
+        "not tested here: an unclipped gradient can be large, then stays in Adam's second moment "
+        "for about a thousand updates and makes them small, which is a brake too."
+    )
+
+
+def _collapses(evidence: Evidence, arm: str) -> tuple[int, int]:
+    """How many of an arm's seeds collapse, and how many there are."""
+    return sum(r.collapsed for r in evidence.reports(arm)), evidence.seeds(arm)
 
 
 def overview(evidence: Evidence) -> str:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
+import numpy as np
+
+from loptrl import stats
 from loptrl.runs import Store
 from loptrl.studies import (
     adam_collapse_report,
@@ -15,17 +18,19 @@ from loptrl.studies import (
     comparison_report,
     cost_report,
     gradient_report,
+    open_evolved_longer,
     open_evolved_report,
     open_multitask,
+    optim4rl_l2,
     optim4rl_l2_report,
     transfer_report,
 )
-from loptrl.studies.changing_ant_report import statuses_of
+from loptrl.studies.changing_ant_report import pairs, rng, statuses_of
 from loptrl.studies.comparison import Comparison
 from loptrl.studies.words import paragraphs
-from loptrl.verdicts import Verdict
+from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
-__all__ = ["PAGES", "answer", "count", "load"]
+__all__ = ["PAGES", "answer", "count", "load", "under_change"]
 
 
 def _of(comparison: Comparison) -> SimpleNamespace:
@@ -38,6 +43,23 @@ def _of(comparison: Comparison) -> SimpleNamespace:
     )
 
 
+def _evolved() -> SimpleNamespace:
+    """The words on the search's own horizon, and on study 4's longer trainings."""
+
+    def load(**options: Any) -> tuple[Any, Any]:
+        return (
+            open_evolved_report.load(**options),
+            open_evolved_longer.load(store=options.get("store")),
+        )
+
+    def headline(found: tuple[Any, Any]) -> str:
+        own, longer = found
+        sentence = open_evolved_report.headline(own).partition("\n\n")[0]
+        return f"{sentence} Beyond the search's horizon: {open_evolved_longer.headline(longer)}"
+
+    return SimpleNamespace(load=load, headline=headline)
+
+
 PAGES: Mapping[str, Any] = MappingProxyType(
     {
         "01_adam_collapse": adam_collapse_report,
@@ -47,10 +69,16 @@ PAGES: Mapping[str, Any] = MappingProxyType(
         "05_brax_ant": _of(brax_ant.COMPARISON),
         "07_meta_cost": cost_report,
         "08_gradient_statistics": gradient_report,
-        "09_open_evolved": open_evolved_report,
+        "09_open_evolved": _evolved(),
     }
 )
 """Page of evidence -> what says its words."""
+
+_TRAINED: Mapping[str, tuple[str, ...]] = {
+    "02_optim4rl_l2": tuple(optim4rl_l2.STUDY.arms),
+    "03_transfer": tuple(arm for arm in transfer_report.TRAINED if arm != "drift"),
+}
+"""Page -> its arms under change with trained weights, each once."""
 
 
 def load(store: Store | None = None) -> Mapping[str, Any]:
@@ -63,6 +91,35 @@ def load(store: Store | None = None) -> Mapping[str, Any]:
         DamagedRun: a stored run is damaged.
     """
     return {page: report.load(compute="never", store=store) for page, report in PAGES.items()}
+
+
+def under_change(evidence: Mapping[str, Any]) -> str:
+    """What the book's own question comes to: trained rules beside default Adam, seed by seed.
+
+    Args:
+        evidence: from `load`.
+    """
+    differences, below, runs, seeds = [], 0, 0, 0
+    for page, arms in _TRAINED.items():
+        for arm in arms:
+            mine, theirs = pairs(evidence[page], arm, "adam")
+            if mine.size < MINIMUM_SEEDS:
+                continue
+            differences.append(stats.difference_ci(mine, theirs, rng=rng(), paired=True))
+            below += int(np.sum(mine < theirs))
+            runs += mine.size
+            seeds = max(seeds, mine.size)
+    if not differences:
+        return "**No trained rule has runs under change beside Adam's: nothing can be said yet.**"
+    better = sum(found.low > 0 for found in differences)
+    worse = sum(found.high < 0 for found in differences)
+    return (
+        f"**Do learned optimizers help when the problem keeps changing? Of {len(differences)} sets "
+        f"of trained Optim4RL weights on the changing Ant {better or 'none'} "
+        f"{'is' if better < 2 else 'are'} shown to end above default Adam and {worse or 'none'} to "
+        f"end below it, seed against seed; {below} of {runs} runs, on the same {seeds} seeds at "
+        "most, end below. OPEN and VeLO were not run under change.**"
+    )
 
 
 def answer(evidence: Mapping[str, Any], page: str) -> str:

@@ -90,13 +90,13 @@ class JointEvidence(AntEvidence):
         return bool(self.missing() or self.without_weights())
 
     def without_weights(self) -> list[str]:
-        """Arms of which no run is stored since their weights are not here."""
+        """Arms of which no run is stored or planned, since nothing says what their weights are."""
         studies = [(self.study, self.study.arms), *self.borrowed]
         return [
             name
             for study, names in studies
             for name in names
-            if not self.seeds(name) and study.weights_of(name) in ("absent", "unknown")
+            if not self.seeds(name) and study.weights_of(name) == "unknown"
         ]
 
 

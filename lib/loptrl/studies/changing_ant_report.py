@@ -21,12 +21,15 @@ __all__ = [
     "final",
     "finals",
     "gain",
+    "gains",
     "inside_table",
     "lacking",
     "overview",
+    "pairs",
     "rng",
     "statuses",
     "too_few",
+    "updates",
     "weights_table",
 ]
 
@@ -130,33 +133,89 @@ def final(evidence: AntEvidence, arm: str) -> stats.Estimate:
     return interval(stats.final(*evidence.returns(arm)))
 
 
-def gain(evidence: AntEvidence, arm: str, other: str) -> str:
-    """One arm's final return minus another's, seed against seed, or nothing for too few of them.
+def pairs(evidence: AntEvidence, arm: str, other: str) -> tuple[np.ndarray, np.ndarray]:
+    """Final returns of two arms on the seeds that both have, [num_seeds] each, in their order.
 
     The same seed has the same first networks and meets the same changes in every arm.
     """
     found = []
     for one in (arm, other):
         if not evidence.has(one):
-            return ""
+            return np.empty(0), np.empty(0)
         seeds = [run.spec.seed for run in evidence.runs.of(one)]
         found.append(dict(zip(seeds, stats.final(*evidence.returns(one)), strict=True)))
     both = sorted(found[0].keys() & found[1].keys())
-    if len(both) < MINIMUM_SEEDS:
+    mine, theirs = (np.array([own[seed] for seed in both]) for own in found)
+    return mine, theirs
+
+
+def gain(evidence: AntEvidence, arm: str, other: str) -> str:
+    """One arm's final return minus another's, seed against seed, or nothing for too few of them."""
+    mine, theirs = pairs(evidence, arm, other)
+    if mine.size < MINIMUM_SEEDS:
         return ""
-    mine, theirs = ([own[seed] for seed in both] for own in found)
-    return f"({len(both)} seeds, seed against seed): {change(mine, theirs, paired=True)}"
+    return f"({mine.size} seeds, seed against seed): {change(mine, theirs, paired=True)}"
 
 
-def ends(evidence: AntEvidence, arm: str) -> str:
-    """An arm's end in words: "ends at 1,000 [900, 1,100], and 3 of 5 seeds collapse for good"."""
+def gains(evidence: AntEvidence, arms: Iterable[str], other: str, words: str) -> str:
+    """`gain` of each arm over another, which `words` name, as a list; nothing without any."""
+    found = {arm: gain(evidence, arm, other) for arm in arms}
+    lines = [f"- {_label(evidence, arm)} {gain}." for arm, gain in found.items() if gain]
+    if not lines:
+        return ""
+    return paragraphs(
+        [
+            f"Final return minus that {words}, seed against the same seed, which has the same "
+            "first networks and meets the same changes. Of three seeds an interval excludes 0 "
+            "whenever all point the same way, as chance makes them in one case of four:",
+            "\n".join(lines),
+        ]
+    )
+
+
+def updates(evidence: AntEvidence, arms: Iterable[str], other: str, words: str) -> str:
+    """How many times another arm's update each arm takes, on the average over its runs.
+
+    Args:
+        evidence: the runs.
+        arms: those without a run that did not diverge are left out.
+        other: the arm to compare with, named by `words`.
+        words: such as "Adam's".
+    """
+    found = [arm for arm in arms if evidence.whole(arm).runs]
+    if not found or not evidence.whole(other).runs:
+        return "No runs are stored whose updates could be compared."
+    level = stats.iqm(_mean_update(evidence, other))
+    parts = [
+        f"{_label(evidence, arm)} {estimate(_mean_update(evidence, arm) / level)}" for arm in found
+    ]
+    return f"Update norm over the whole run, in multiples of {words}: {'; '.join(parts)}."
+
+
+def _mean_update(evidence: AntEvidence, arm: str) -> np.ndarray:
+    return evidence.metric(arm, "update_norm")[1].mean(axis=1)
+
+
+def ends(evidence: AntEvidence, arm: str, beside: tuple[str, str] | None = None) -> str:
+    """An arm's end in words: "ends at 1,000 [900, 1,100], and 3 of 5 seeds collapse for good".
+
+    Args:
+        evidence: the runs.
+        arm: which.
+        beside: another arm and its name in words, to say on how many of the seeds that both have
+            the first ends below it.
+    """
     reports = evidence.reports(arm)
     count, seeds = sum(r.collapsed for r in reports), len(reports)
     verb = "collapses" if count < 2 else "collapse"
-    end = estimate(stats.final(*evidence.returns(arm)))
-    return (
-        f"ends at {end}, and {count or 'none'} of {seeds} {plural('seed', seeds)} {verb} for good"
-    )
+    end = f"ends at {estimate(stats.final(*evidence.returns(arm)))}"
+    if beside and (pair := pairs(evidence, arm, beside[0]))[0].size:
+        mine, theirs = pair
+        end += (
+            f", below {beside[1]} on {int(np.sum(mine < theirs)) or 'none'} of the "
+            f"{mine.size} {plural('seed', mine.size)} that both have"
+        )
+    return f"{end}, and {count or 'none'} of {seeds} {plural('seed', seeds)} {verb} for good"
 
 
 def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:
@@ -167,6 +226,7 @@ def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:
         "final return",
         "collapse",
         "dips left",
+        "dip depth",
         "deepest drop",
         "back after",
     ]
@@ -177,7 +237,7 @@ def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:
         seeds = str(stored) if stored == planned else f"{stored or 'none'} of {planned}"
         if not stored:
             # Nothing can be planned with weights that nobody here knows.
-            rows.append((name, seeds if planned else "-", "missing", *["-"] * 4))
+            rows.append((name, seeds if planned else "-", "missing", *["-"] * 5))
             continue
         summary = stats.summarise_collapses(evidence.reports(arm), rng=rng())
         collapsed = round(summary.collapse_rate.value * stored)
@@ -190,6 +250,7 @@ def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:
                 f"{final(evidence, arm).value:,.0f}",
                 f"{collapsed} of {stored}",
                 f"{left} of {summary.dips}" if summary.dips else "no dip",
+                f"{100 * summary.dip_depth.value:.0f} %",
                 f"{100 * summary.drawdown.value:.0f} %",
                 format_steps(back.value) if back else "-",
             )
@@ -256,7 +317,7 @@ def lacking(evidence: JointEvidence) -> str:
         ]
         parts.append(
             f"Missing runs: {'; '.join(names)}. They are neither drawn nor guessed; "
-            f"`{evidence.command(*missing)}` computes them."
+            f"`{evidence.command(*missing)}` computes those whose weights are here."
         )
     if absent:
         names = [_label(evidence, arm) for arm in absent]

@@ -124,38 +124,46 @@ class ComparisonEvidence(StudyEvidence):
         """The `tasks` on which a run of any optimizer is stored."""
         return {task: words for task, words in self.tasks.items() if self.arms(task)}
 
+    @property
+    def comparable(self) -> Mapping[str, str]:
+        """The `tasks` on which Adam has runs with a mean above 0, a unit for the others."""
+        means = {task: np.mean(own) for task, own in self.scores.get("adam", {}).items()}
+        return {task: words for task, words in self.tasks.items() if means.get(task, 0.0) > 0.0}
+
     def complete(self) -> dict[str, dict[str, np.ndarray]]:
         """`scores` of the optimizers that have runs on every task."""
         return {name: own for name, own in self.scores.items() if len(own) == len(self.tasks)}
 
     def normalised(self, tasks: Collection[str] | None = None) -> dict[str, np.ndarray]:
-        """Optimizer -> scores over Adam's mean on each task, [num_runs, num_tasks].
+        """Optimizer -> scores over Adam's mean on each task, [num_runs, num_tasks]; maybe none.
 
         Of the optimizers with runs on all of these; each is cut to the seeds that every task has.
 
         Args:
-            tasks: which; those `started` by default.
+            tasks: which of the `comparable` ones; all by default.
         """
-        tasks = self.started if tasks is None else tasks
+        tasks = self.comparable if tasks is None else tasks
         scores = {
             name: {task: own[task] for task in tasks}
             for name, own in self.scores.items()
             if set(tasks) <= set(own)
         }
-        if "adam" not in scores:
+        if "adam" not in scores or not tasks:
             return {}
         level = [np.mean(scores["adam"][task]) for task in tasks]
         return {name: stats.task_matrix(own) / level for name, own in scores.items()}
 
     def without_weights(self) -> list[str]:
-        """Optimizers of which no run is stored since their weights are not here."""
+        """Optimizers of which no run is stored or planned, since nothing says what they are.
+
+        Weights that are known and not here make runs missing: a page is the same without them.
+        """
         return [
             optimizer
             for optimizer in self.optimizers
             if optimizer not in self.scores
             and any(
-                self.study.weights_of(self.comparison.arm_name(task, optimizer))
-                in ("absent", "unknown")
+                self.study.weights_of(self.comparison.arm_name(task, optimizer)) == "unknown"
                 for task in self.tasks
             )
         ]

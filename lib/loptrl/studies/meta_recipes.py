@@ -167,6 +167,8 @@ def recipe(rule: str, name: str) -> Recipe:
         LoptrlError: there is none.
     """
     known = RECIPES.get(rule, {})
+    if not known:
+        raise LoptrlError(f"{rule} has no recipe, got {name!r}; give --name and the numbers")
     if name not in known:
         raise LoptrlError(f"unknown recipe {name!r} for {rule}: expected one of {', '.join(known)}")
     return known[name]

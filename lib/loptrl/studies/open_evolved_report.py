@@ -90,7 +90,7 @@ def headline(found: Evolved) -> str:
     if "start" in scores:
         parts.append(f"{estimate(scores['start'])} with the random weights of its start")
     if "adam" in scores:
-        parts.append(f"{estimate(scores['adam'])} with tuned Adam")
+        parts.append(f"{estimate(scores['adam'])} with Adam as tuned for 10 million")
     return (
         f"**In {evidence.length('breakout.one'):,} env steps on Breakout agents reach a return of "
         f"{', '.join(parts)}; untrained agents score {estimate(_untrained(evidence))}.**"

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from loptrl import stats, verdicts
+from loptrl import verdicts
 from loptrl.studies import adam_collapse
 from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
 from loptrl.studies.optim4rl_l2 import STUDY
-from loptrl.studies.words import estimate, paragraphs
+from loptrl.studies.words import paragraphs
 from loptrl.verdicts import Verdict
 
 __all__ = [
@@ -79,11 +79,15 @@ def claims(evidence: JointEvidence) -> Mapping[str, Verdict]:
 
 def _c5(evidence: JointEvidence) -> Verdict:
     few = shared.too_few(evidence, "C5", "adam", "drift")
-    return few or verdicts.c5(
+    if few:
+        return few
+    verdict = verdicts.c5(
         *_curves(evidence, "adam", "drift"),
         random_return=evidence.random_return,
         rng=shared.rng(),
     )
+    gain = shared.gain(evidence, "drift", "adam")
+    return verdict.noting(f"Final minus Adam's {gain}." if gain else "")
 
 
 def _c6(evidence: JointEvidence) -> Verdict:
@@ -118,15 +122,20 @@ def headline(evidence: JointEvidence) -> str:
             "drift_l2": "with L2 in meta-training it",
             "adam": "default Adam",
         }
-        parts = [f"{who[arm]} {shared.ends(evidence, arm)}" for arm in evidence.present(*who)]
+        beside = dict.fromkeys(set(who) - {"adam"}, ("adam", who["adam"]))
+        parts = [
+            f"{who[arm]} {shared.ends(evidence, arm, beside.get(arm))}"
+            for arm in evidence.present(*who)
+        ]
         answer = f"**On the changing Ant {'; '.join(parts)}.**"
     decided = shared.statuses(claims(evidence), _SHORT, incomplete=evidence.incomplete)
     return f"{answer}\n\n{decided}"
 
 
 def on_direct(evidence: JointEvidence) -> str:
-    """What graph 3 shows, and the verdict of C5."""
-    return _section(evidence, GRAPH_3, "C5")
+    """What graph 3 shows, the verdict of C5, and every arm beside default Adam, seed by seed."""
+    beside = shared.gains(evidence, STUDY.arms, "adam", "with default Adam")
+    return paragraphs([_section(evidence, GRAPH_3, "C5"), beside])
 
 
 def on_l2(evidence: JointEvidence) -> str:
@@ -144,19 +153,7 @@ def on_sizes(evidence: JointEvidence) -> str:
 
 def on_inside(evidence: JointEvidence) -> str:
     """How many times Adam's update each arm takes, on the average over its runs."""
-    arms = [arm for arm in STUDY.arms if evidence.whole(arm).runs]
-    if not arms or not evidence.whole("adam").runs:
-        return "No runs are stored whose updates could be compared."
-    adam = stats.iqm(_mean_update(evidence, "adam"))
-    parts = [
-        f"{evidence.all_arms[arm].label} {estimate(_mean_update(evidence, arm) / adam)}"
-        for arm in arms
-    ]
-    return f"Update norm over the whole run, in multiples of Adam's: {'; '.join(parts)}."
-
-
-def _mean_update(evidence: JointEvidence, arm: str) -> np.ndarray:
-    return evidence.metric(arm, "update_norm")[1].mean(axis=1)
+    return shared.updates(evidence, STUDY.arms, "adam", "Adam's")
 
 
 def overview(evidence: JointEvidence) -> str:

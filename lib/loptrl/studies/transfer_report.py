@@ -25,6 +25,7 @@ __all__ = [
     "GRAPH_5",
     "INSIDE",
     "SAID",
+    "TRAINED",
     "claims",
     "headline",
     "load",
@@ -108,7 +109,10 @@ def _c8(evidence: JointEvidence) -> Verdict:
     if few:
         return few
     returns = [evidence.returns(arm)[1] for arm in arms]
-    return verdicts.c8(evidence.grid("curriculum"), *returns, rng=shared.rng())
+    verdict = verdicts.c8(evidence.grid("curriculum"), *returns, rng=shared.rng())
+    found = {arm: shared.gain(evidence, "curriculum", arm) for arm in arms[1:]}
+    words = [f"minus {evidence.all_arms[arm].label} {gain}" for arm, gain in found.items() if gain]
+    return verdict.noting(f"The curriculum {'; '.join(words)}." if words else "")
 
 
 def headline(evidence: JointEvidence) -> str:
@@ -123,14 +127,32 @@ def headline(evidence: JointEvidence) -> str:
             "transferred": "Optim4RL that was meta-trained where nothing changes",
             "adam": "default Adam",
         }
+        beside = dict.fromkeys(set(who) - {"adam"}, ("adam", who["adam"]))
         parts = [
             f"{who[arm]} returns {_early(evidence, arm)} after a quarter of the run, "
-            f"{shared.ends(evidence, arm)}"
+            f"{shared.ends(evidence, arm, beside.get(arm))}"
             for arm in evidence.present(*who)
         ]
-        answer = f"**On the changing Ant {'; '.join(parts)}.**"
+        answer = f"**On the changing Ant {'; '.join(parts)}.**{_beyond_untrained(evidence)}"
     decided = shared.statuses(claims(evidence), _SHORT, incomplete=evidence.incomplete)
     return f"{answer}\n\n{decided}"
+
+
+def _beyond_untrained(evidence: JointEvidence) -> str:
+    """How many sets of trained weights are shown to end above the weights that nobody trained."""
+    found = [shared.pairs(evidence, arm, "untrained") for arm in TRAINED]
+    differences = [
+        stats.difference_ci(*both, rng=shared.rng(), paired=True)
+        for both in found
+        if both[0].size >= verdicts.MINIMUM_SEEDS
+    ]
+    if not differences:
+        return ""
+    above = sum(difference.low > 0 for difference in differences)
+    return (
+        f" Of the {len(differences)} sets of trained weights on this page {above or 'none'} "
+        f"{'is' if above < 2 else 'are'} shown to end above random ones, seed against seed."
+    )
 
 
 def _early(evidence: JointEvidence, arm: str) -> str:
@@ -168,16 +190,13 @@ def _still(evidence: JointEvidence) -> str:
 
 
 def _gained(evidence: JointEvidence) -> str:
-    """What meta-training gained over the random weights it starts from, seed by seed."""
-    gains = {arm: shared.gain(evidence, arm, "untrained") for arm in TRAINED}
-    lines = [f"- {evidence.all_arms[arm].label} {gain}." for arm, gain in gains.items() if gain]
-    if not lines:
-        return ""
+    """What meta-training gained over the random weights it starts from, and over Adam."""
+    arms = (*TRAINED, "untrained")
     return paragraphs(
         [
-            "Final return minus that with untrained weights, seed against the same seed, which has "
-            "the same first networks and meets the same changes:",
-            "\n".join(lines),
+            shared.gains(evidence, TRAINED, "untrained", "with untrained weights"),
+            shared.gains(evidence, arms, "adam", "with default Adam"),
+            shared.updates(evidence, TRAINED, "untrained", "the untrained rule's"),
         ]
     )
 

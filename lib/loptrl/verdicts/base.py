@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -44,6 +45,10 @@ class Verdict:
     status: Status
     reason: str
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
+
+    def noting(self, words: str) -> Verdict:
+        """The same verdict, with words added to its reason."""
+        return dataclasses.replace(self, reason=f"{self.reason} {words}".strip())
 
     def __post_init__(self) -> None:
         if self.status not in ("supported", "contradicted", "undecided"):

@@ -45,6 +45,8 @@ def c9(scores: Scores, candidate: str, *, rng: np.random.Generator) -> Verdict:
     few = _too_few("C9", scores, candidate, *others)
     if few:
         return few
+    if not others:
+        return Verdict("C9", "undecided", f"Too few runs: no baseline beside {candidate}.")
     beaten, lost, estimates = [], [], {}
     for game, own in scores[candidate].items():
         found = {
@@ -91,6 +93,7 @@ def c10(
       rng: numpy Generator.
     """
     few = _too_few("C10", scores, reference, candidate, *learned)
+    few = few or _no_level("C10", scores, reference)
     if few:
         return few
     found = {name: _normalised(scores, name, reference, rng) for name in (candidate, *learned)}
@@ -132,6 +135,9 @@ def c11(
       rng: numpy Generator.
     """
     level = stats.iqm(adam)
+    if level <= 0:
+        reason = f"Adam's final return is {level:.1f}: fractions of it say nothing."
+        return Verdict("C11", "undecided", reason)
     own, other = (
         stats.difference_ci(np.divide(x, level), np.divide(adam, level), rng=stats.fresh(rng))
         for x in (in_distribution, out_of_distribution)
@@ -146,9 +152,6 @@ def c11(
     )
     if few:
         return few
-    if level <= 0:
-        reason = f"Adam's final return is {level:.1f}: fractions of it say nothing."
-        return Verdict("C11", "undecided", reason, estimates)
     numbers = f"difference to Adam: trained on Ant {own}, multi-task {other}, of Adam's return"
     if sign(own) > 0 or other.low > -0.1:
         parts = ["the OPEN trained on Ant lies above Adam"] if sign(own) > 0 else []
@@ -180,6 +183,7 @@ def c12(
         reason = "No run: the released weights are not available here, and no stand-in decides it."
         return Verdict("C12", "undecided", reason)
     few = _too_few("C12", scores, reference, candidate)
+    few = few or _no_level("C12", scores, reference)
     if few:
         return few
     found = _normalised(scores, candidate, reference, rng)
@@ -193,6 +197,17 @@ def _normalised(scores: Scores, name: str, reference: str, rng: np.random.Genera
     """IQM over tasks and seeds of scores divided by the reference's mean, with its interval."""
     table = stats.task_matrix(scores[name]) / [np.mean(scores[reference][t]) for t in scores[name]]
     return stats.stratified_bootstrap_ci(table, stats.iqm, rng=stats.fresh(rng))
+
+
+def _no_level(claim: str, scores: Scores, reference: str) -> Verdict | None:
+    """Undecided where a reference's mean is no unit to measure in."""
+    for task, values in scores[reference].items():
+        if not np.mean(values) > 0:
+            reason = (
+                f"{reference} scores {np.mean(values):.1f} on {task}: no multiple of it counts."
+            )
+            return Verdict(claim, "undecided", reason)
+    return None
 
 
 def _too_few(claim: str, scores: Scores, *names: str) -> Verdict | None:
