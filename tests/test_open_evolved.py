@@ -115,8 +115,8 @@ def test_the_words_follow_the_runs(store):
     assert answer == (
         f"**In 204,800 env steps on Breakout agents reach a return of {estimate(final)} with OPEN "
         f"after 100 generations on that game, {estimate(early)} after the first 10, "
-        f"{estimate(start)} with the random weights of its start, {estimate(adam)} with tuned "
-        "Adam; untrained agents score -10 [-10, -10].**"
+        f"{estimate(start)} with the random weights of its start, {estimate(adam)} with Adam "
+        "as tuned for 10 million; untrained agents score -10 [-10, -10].**"
     )
     fitness = open_evolved_report.on_fitness(found)
     assert "1.23 over the first 10 of 100 generations, 5.77 over the last 10." in fitness
