@@ -87,6 +87,7 @@ VARIANTS: dict[str, tuple[Any, float, str]] = {
     "transferred": ((0, (5, 1.6)), -0.40, "trained without drift"),
     "curriculum": ((0, (4, 1.2, 1, 1.2)), 0.25, "curriculum"),
     "reduced": ((0, (1.2, 1.2)), -0.70, "reduced sizes"),
+    "small_step": ((0, (2.4, 1.0)), 0.35, "shorter steps"),
     "random": ((0, (2.4, 1.0)), -0.20, "random weights"),
     "first_generations": ((0, (1.2, 1.2)), -0.10, "after its first generations"),
     "evolved": ((0, (4, 1.2, 1, 1.2)), -0.35, "evolved here"),

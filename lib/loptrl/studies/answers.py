@@ -25,7 +25,7 @@ from loptrl.studies import (
     optim4rl_l2_report,
     transfer_report,
 )
-from loptrl.studies.changing_ant_report import pairs, rng, statuses_of
+from loptrl.studies.changing_ant_report import gain, pairs, rng, statuses_of
 from loptrl.studies.comparison import Comparison
 from loptrl.studies.words import paragraphs
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
@@ -75,7 +75,7 @@ PAGES: Mapping[str, Any] = MappingProxyType(
 """Page of evidence -> what says its words."""
 
 _TRAINED: Mapping[str, tuple[str, ...]] = {
-    "02_optim4rl_l2": tuple(optim4rl_l2.STUDY.arms),
+    "02_optim4rl_l2": tuple(arm for arm in optim4rl_l2.STUDY.arms if arm != "small_step"),
     "03_transfer": tuple(arm for arm in transfer_report.TRAINED if arm != "drift"),
 }
 """Page -> its arms under change with trained weights, each once."""
@@ -113,12 +113,18 @@ def under_change(evidence: Mapping[str, Any]) -> str:
         return "**No trained rule has runs under change beside Adam's: nothing can be said yet.**"
     better = sum(found.low > 0 for found in differences)
     worse = sum(found.high < 0 for found in differences)
+    shorter = gain(evidence["02_optim4rl_l2"], "small_step", "adam")
+    if shorter:
+        shorter = (
+            " With a sixth of its step size, in steps as long as Adam's, the rule that was trained "
+            f"directly minus Adam {shorter}."
+        )
     return (
         f"**Do learned optimizers help when the problem keeps changing? Of {len(differences)} sets "
         f"of trained Optim4RL weights on the changing Ant {better or 'none'} "
         f"{'is' if better < 2 else 'are'} shown to end above default Adam and {worse or 'none'} to "
         f"end below it, seed against seed; {below} of {runs} runs, on the same {seeds} seeds at "
-        "most, end below. OPEN and VeLO were not run under change.**"
+        f"most, end below. OPEN and VeLO were not run under change.**{shorter}"
     )
 
 

@@ -19,6 +19,7 @@ def optim4rl(
     weights: str,
     *,
     changing: bool = True,
+    learning_rate: float | None = None,
     seeds: Mapping[str, int] = FIVE_SEEDS,
 ) -> Arm:
     """An arm whose optimizer is Optim4RL.
@@ -27,9 +28,12 @@ def optim4rl(
         name, label, look: of the arm.
         weights: their short name, such as "drift" or "ant".
         changing: whether the Ant meets study 1's changes.
+        learning_rate: alpha; None for the rule's own, 3e-4.
         seeds: at a budget, where they are not the budget's own.
     """
     settings = learned(f"optim4rl/{weights}")
+    if learning_rate is not None:
+        settings["optimizer"]["learning_rate"] = learning_rate
     if changing:
         settings["drift"] = DRIFT
     return Arm(name, label, look, settings, seeds)

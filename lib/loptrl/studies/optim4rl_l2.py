@@ -20,6 +20,15 @@ STUDY = of(
             "no_pipeline",
         ),
         optim4rl("reduced", "Optim4RL (direct, reduced)", "optim4rl:reduced", "reduced"),
+        # Its steps are as long as Adam's, of which those of "drift" are six times.
+        optim4rl(
+            "small_step",
+            "Optim4RL (direct, a sixth of the step)",
+            "optim4rl:small_step",
+            "drift",
+            learning_rate=5e-5,
+            seeds={},
+        ),
     ],
 )
 """*Direct* is meta-training under change from the beginning; study 1 holds the runs of Adam."""
