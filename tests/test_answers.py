@@ -95,7 +95,11 @@ def test_trained_rules_are_compared_with_adam_seed_by_seed(store):
         stored_runs.keep(store, spec, 5000.0 if spec.seed else 3000.0)
     words = answers.under_change(answers.load(store))
     assert "Of 3 sets" in words and "1 is shown to end above" in words and "1 to end below" in words
-    assert "4 of 9 runs, on the same 3 seeds at most" in words
+    assert "4 of 9 runs, on the same 3 seeds at most" in words and "sixth" not in words
+    keep_levels(store, optim4rl_l2.STUDY, ["small_step"], {"small_step": 4200.0})
+    words = answers.under_change(answers.load(store))
+    assert "Of 3 sets" in words, "shorter steps are no other weights"
+    assert "trained directly minus Adam (3 seeds, seed against seed): 200 [" in words
 
 
 def test_only_adam_and_optim4rl_meet_changes():

@@ -130,7 +130,8 @@ def test_the_runs_of_both_studies(place):
         specs = study.specs("laptop")
         return {arm: sum(spec.arm == arm for spec in specs) for arm in study.arms}
 
-    assert count(optim4rl_l2.STUDY) == dict.fromkeys(optim4rl_l2.STUDY.arms, 5)
+    expected = dict.fromkeys(optim4rl_l2.STUDY.arms, 5) | {"small_step": 3}
+    assert count(optim4rl_l2.STUDY) == expected
     five = ("transferred", "published", "curriculum", "untrained")
     assert count(transfer.STUDY) == {arm: 5 if arm in five else 3 for arm in transfer.STUDY.arms}
     assert len(transfer.STUDY.arms) == 11
@@ -371,6 +372,7 @@ def test_what_the_graphs_draw(evidences):
     assert [axes.get_title(loc="left") for axes in sizes.axes] == [
         "Optim4RL (direct, no pipeline)",
         "Optim4RL (direct, reduced)",
+        "Optim4RL (direct, a sixth of the step)",
     ]
     assert len(inside.axes) == len(changing_ant_figures.INSIDE)
     assert inside.axes[1].get_title(loc="left") == "implied step size"
