@@ -58,7 +58,7 @@ def test_the_notebooks_train_and_make_a_page(tmp_path, monkeypatch, library_path
     store = Store(results, tmp_path / "scratch")
     for study, arms in (
         (adam_collapse.STUDY, ["adam", "stationary"]),
-        (optim4rl_l2.STUDY, ["drift"]),
+        (optim4rl_l2.STUDY, ["drift", "small_step"]),
     ):
         for spec in study.specs("smoke", arms, 1, env_steps=400):
             stored_runs.keep(store, spec, 2000.0)
@@ -67,7 +67,7 @@ def test_the_notebooks_train_and_make_a_page(tmp_path, monkeypatch, library_path
     for path, runs, images in zip(NOTEBOOKS, trained, (5, 6), strict=True):
         page = book.execute(path, given, to="tiny" + path.stem[:2], output_dir=tmp_path / "pages")
         kept = {file.parent.name for file in results.glob("*/*/*.parquet")}
-        assert kept == {"adam", "stationary", "drift", *runs}
+        assert kept == {"adam", "stationary", "drift", "small_step", *runs}
         node = nbformat.read(page, as_version=4)
         outputs = [o for c in node.cells for o in c.get("outputs", [])]
         assert sum("image/png" in o.get("data", {}) for o in outputs) == images

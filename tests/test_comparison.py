@@ -313,4 +313,4 @@ def test_the_notebooks_train_and_make_a_page(
     shown = [o for c in node.cells for o in c.get("outputs", []) if "image/png" in o["data"]]
     assert len(shown) == images
     text = page.read_text(encoding="utf-8")
-    assert "No run of OPEN (" in text and str(tmp_path) not in text
+    assert "missing, among them all of " in text and str(tmp_path) not in text
