@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 
 import pytest
 
 from loptrl.errors import LoptrlError
-from loptrl.ppo.config import OptimizerConfig, PPOConfig
+from loptrl.optimizers import classic
+from loptrl.ppo.config import HAND_DESIGNED, OptimizerConfig, PPOConfig
 from loptrl.specs import RunSpec, plain
 
 
@@ -122,6 +124,12 @@ def test_learned_optimizers_are_named_by_their_weights():
 
 
 def test_decays_that_are_not_given_are_the_optimizer_s_own():
+    for name in HAND_DESIGNED:
+        # What a configuration leaves out is what the optimizer itself would take.
+        own = inspect.signature(getattr(classic, name)).parameters
+        usual = {key: value.default for key, value in own.items() if key != "learning_rate"}
+        config = OptimizerConfig(name, learning_rate=1e-3)
+        assert config.numbers == {"learning_rate": 1e-3, **usual}
     rmsprop = OptimizerConfig("rmsprop", learning_rate=1e-3)
     assert (rmsprop.b1, rmsprop.b2, rmsprop.rule.b1) == (0.0, 0.9, 0.0)
     adam = OptimizerConfig("adam")

@@ -249,8 +249,9 @@ class Store:
 
     def _put(self, spec: RunSpec, parquet: bytes, manifest: bytes) -> None:
         path = self.path(spec)
-        for stale in path.parent.glob(f".{spec.key}.*.tmp"):
-            stale.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for stale in path.parent.glob(f".{spec.key}.*.tmp"):
+                stale.unlink(missing_ok=True)
         write_together({path: parquet, self.manifest_path(spec): manifest})
 
 

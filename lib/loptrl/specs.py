@@ -73,10 +73,9 @@ class RunSpec:
     """One run: one configuration with one seed.
 
     ``key`` = the first 16 hex digits of SHA-256 of the canonical JSON of
-    ``{study, version, seed, config}``. ``arm`` and ``budget`` are labels and not part of it;
-    the arm is a
-    folder's name in the store, and a stored run keeps the one it was made under. ``config`` is
-    deeply read-only.
+    ``{study, version, seed, config}``. ``arm`` and ``budget`` are labels and not part of it; the
+    arm is a folder's name in the store, and a stored run keeps the one it was made under.
+    ``config`` is deeply read-only.
 
     Args:
         study: name of the study, such as ``adam_collapse``.

@@ -115,7 +115,7 @@ class OptimizerConfig:
         check_flag("anneal", self.anneal)
         if self.sha256 is not None and self.weights is None:
             raise LoptrlError("sha256 names an optimizer's weights, got no weights; name them too")
-        usual |= {"eps": 1e-8, "weight_decay": 0.0}
+        usual = {field.name: field.default for field in self._numbers()} | usual
         changed = [name for name, value in usual.items() if getattr(self, name) != value]
         if self.weights is not None and changed:
             raise LoptrlError(

@@ -71,9 +71,11 @@ def claims(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
     hand_designed = [names[name] for name in HAND_DESIGNED]
     learned = [name for name in scores if name not in (*hand_designed, opened)]
     c10 = verdicts.c10(scores, opened, learned, reference=adam, rng=_rng())
+    if c10.estimates:
+        c10 = c10.noting(_with_adam_drawn(evidence, "open_multi"))
     return {
         "C9": verdicts.c9(scores, opened, rng=_rng()),
-        "C10": c10.noting(_with_adam_drawn(evidence, "open_multi")),
+        "C10": c10,
         "C12": verdicts.c12(scores, velo, reference=adam, rng=_rng()),
     }
 
