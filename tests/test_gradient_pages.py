@@ -346,14 +346,25 @@ def test_own_meta_trainings_stand_beside_the_published_speed(place, empty):
         ("drift", "1 x cpu (Some CPU, 1 cores)", 13_000.0),
         ("drift_l2", "2 x cpu (Some CPU, 2 cores)", 20_000.0),
         ("grid_1e-3_128", "1 x gpu (Some GPU)", 50_000.0),
+        ("grid_1e-4_32", "1 x gpu (Other GPU)", 70_000.0),
+        ("grid_1e-5_32", "1 x gpu (Other GPU)", 60_000.0),
+        ("grid_1e-5_128", "1 x gpu (Third GPU)", 60_000.0),
+        ("grid_1e-5_512", "1 x gpu (Third GPU)", 60_000.0),
         ("reduced", "1 x gpu (Some GPU)", 99_000.0),
         ("small_data", "1 x cpu (Some CPU, 1 cores)", 3_000.0),
     ):
         spec = meta_runs.meta_spec(name, RECIPES["optim4rl"][name].config)
-        empty.write(spec, rows, {**facts, "device": device, "env_steps_per_s": rate})
+        own = {"device": device, "env_steps_per_s": rate}
+        if name == "grid_1e-5_512":  # A day after the other one on its GPU.
+            own["created"] = "2026-11-23T12:00:00+00:00"
+        empty.write(spec, rows, {**facts, **own})
     said = cost_report.on_gpu_time(empty)
-    assert "ran on 1 x gpu (Some GPU): 50,000 env steps per second" in said
-    assert "At that rate it takes 0.6 device hours for 100M env steps" in said
+    assert "1 ran on 1 x gpu (Some GPU): 50,000 env steps per second, compiling" in said
+    assert "At the same rate one takes 0.56 device hours for 100M env steps" in said
+    assert "2 ran on 1 x gpu (Other GPU): 60,000 to 70,000 env steps per second each" in said
+    assert "At the lowest of these rates one takes 0.46 device hours" in said
+    assert "made 130,000 for them together: 0.21 device hours" in said
+    assert said.count("together") == 1
     assert "made 8,000 to 13,000 env steps per second on one core" in said and "99,000" not in said
 
 

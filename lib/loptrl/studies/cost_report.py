@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import datetime
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -282,7 +283,7 @@ def on_gpu_time(store: Store | None = None) -> str:
     def hours(rate: float, devices: float = 1) -> str:
         one = steps / rate / 3600 * devices
         return (
-            f"{one:.1f} device hours for {style.format_steps(steps)} env steps, and "
+            f"{one:.2g} device hours for {style.format_steps(steps)} env steps, and "
             f"{one * settings:.0f} for the published search over {settings} settings"
         )
 
@@ -292,13 +293,21 @@ def on_gpu_time(store: Store | None = None) -> str:
         f"meta-training on {devices} devices: {hours(rate, devices)}. That is arithmetic from "
         "their logs."
     ]
-    on_gpu, on_cpu = _meta_training_rates(Store() if store is None else store)
-    for device, speed in on_gpu:
+    on_gpu, on_cpu = _meta_trainings(Store() if store is None else store)
+    for device, made in on_gpu.items():
+        rates = [one["env_steps_per_s"] for one in made]
+        several = len(rates) > 1
         parts.append(
-            f"One of this book's own meta-trainings of that size ran on {device}: "
-            f"{speed:,.0f} env steps per second, compiling included. At that rate it takes "
-            f"{hours(speed)}."
+            f"Of this book's own meta-trainings of that size {len(rates)} ran on {device}: "
+            f"{f'{min(rates):,.0f} to ' if several else ''}{max(rates):,.0f} env steps per second"
+            f"{' each' if several else ''}, compiling included. At the "
+            f"{'lowest of these rates' if several else 'same rate'} one takes {hours(min(rates))}."
         )
+        if several and _side_by_side(made):
+            parts.append(
+                "They ran at the same time, so that the device made "
+                f"{sum(rates):,.0f} for them together: {hours(sum(rates))}."
+            )
     if not on_gpu:
         parts.append("None of this book's own was made on a GPU.")
     if on_cpu:
@@ -309,20 +318,27 @@ def on_gpu_time(store: Store | None = None) -> str:
     return " ".join(parts)
 
 
-def _meta_training_rates(store: Store) -> tuple[list[tuple[str, float]], list[float]]:
-    """Env steps/s of the stored meta-trainings of the official size: on GPUs, and on one core."""
+def _meta_trainings(store: Store) -> tuple[dict[str, list[Mapping[str, Any]]], list[float]]:
+    """Of the official size and stored: manifests by GPU, and env steps/s on one core."""
     official = meta_recipes.recipe("optim4rl", "stationary").config
-    on_gpu, on_cpu = [], []
+    on_gpu, on_cpu = {}, []
     for name, recipe in meta_recipes.RECIPES["optim4rl"].items():
         if recipe.config.env_steps_per_slice != official.env_steps_per_slice:
             continue
         with contextlib.suppress(MissingRun):
             made = store.read(meta_runs.meta_spec(name, recipe.config)).manifest
             if " x gpu " in made["device"]:
-                on_gpu.append((made["device"], made["env_steps_per_s"]))
+                on_gpu.setdefault(made["device"], []).append(made)
             elif made["device"].endswith(", 1 cores)"):
                 on_cpu.append(made["env_steps_per_s"])
     return on_gpu, on_cpu
+
+
+def _side_by_side(made: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether runs share nine tenths of the time of the longest, by when they ended."""
+    ends = [datetime.datetime.fromisoformat(one["created"]).timestamp() for one in made]
+    starts = [end - one["wall_time_s"] for end, one in zip(ends, made, strict=True)]
+    return min(ends) - max(starts) > 0.9 * max(one["wall_time_s"] for one in made)
 
 
 def overview(evidence: StudyEvidence) -> str:

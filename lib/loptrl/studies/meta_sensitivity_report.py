@@ -15,11 +15,11 @@ from loptrl.studies.published import published
 from loptrl.studies.words import paragraphs
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
-__all__ = ["ARMS", "claims", "headline", "load", "on_authors", "on_grid", "overview"]
+__all__ = ["ARMS", "SAID", "claims", "headline", "load", "on_authors", "on_grid", "overview"]
 
 ARMS = ("stationary", *GRID, *AUTHORS)
 
-_SAID = {
+SAID = {
     "C13": (
         "The report: on the Ant the performance fluctuates drastically with the meta learning rate "
         "and the reset interval, so that tuning is shifted and not removed."
@@ -85,7 +85,7 @@ def headline(evidence: JointEvidence) -> str:
 def on_grid(evidence: JointEvidence) -> str:
     """The reference without a learned rule, and the verdict of C13."""
     return paragraphs(
-        [shared.finals(evidence, ("stationary",)), *shared.decided(claims(evidence), _SAID, "C13")]
+        [shared.finals(evidence, ("stationary",)), *shared.decided(claims(evidence), SAID, "C13")]
     )
 
 
