@@ -6,6 +6,7 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
@@ -179,6 +180,20 @@ def test_nothing_stored_and_no_weights_is_said_and_not_drawn(nobody, store):
     assert "No run of these: Optim4RL (1e-5, reset 32);" in table
     for figure in drawn(found):
         assert figure.axes == [] and "Not drawn" in figure.texts[0].get_text()
+
+
+def test_the_machines_of_the_meta_trainings_are_counted(store):
+    assert "None of these" in report.on_machines(store)
+    rows = pd.DataFrame({"env_steps": [1], "meta_loss": [0.0]})
+    facts = {**stored_runs.FACTS, "env_steps": 1, "diverged_at": None}
+    for name, device in (
+        ("stationary", "1 x cpu (Some CPU, 1 cores)"),
+        ("grid_1e-5_32", "1 x gpu (Some GPU)"),
+        ("grid_1e-5_128", "1 x gpu (Other GPU)"),
+    ):
+        spec = meta_runs.meta_spec(name, meta_recipes.recipe("optim4rl", name).config)
+        store.write(spec, rows, {**facts, "device": device})
+    assert "come from: CPU 1 (1e-4 and 128); GPU 2. What" in report.on_machines(store)
 
 
 def test_cells_without_runs_are_hatched_and_leave_the_claim_undecided(place, store):

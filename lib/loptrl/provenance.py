@@ -16,7 +16,15 @@ from loptrl.devices import available_cores
 from loptrl.errors import LoptrlError
 from loptrl.paths import repo_root
 
-__all__ = ["REDUCED", "commit", "peak_memory_bytes", "processor", "reset_peak_memory", "versions"]
+__all__ = [
+    "REDUCED",
+    "commit",
+    "machine",
+    "peak_memory_bytes",
+    "processor",
+    "reset_peak_memory",
+    "versions",
+]
 
 REDUCED = ", reduced matmul precision"
 """In the words for a device whose float32 matrix products are not in full precision."""
@@ -46,6 +54,13 @@ def processor() -> str:
     except OSError:
         pass
     return f"{name}, {available_cores()} cores"
+
+
+def machine(device: str) -> str:
+    """A manifest's device as a kind of machine: CPU, or GPU with what its matrix products are."""
+    if " x cpu " in device:
+        return "CPU"
+    return "GPU, reduced precision" if REDUCED in device else "GPU"
 
 
 def commit() -> str | None:

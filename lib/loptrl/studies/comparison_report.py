@@ -9,7 +9,6 @@ import pandas as pd
 
 from loptrl import provenance, stats, status_page, verdicts
 from loptrl.ppo.config import HAND_DESIGNED
-from loptrl.results import Run
 from loptrl.studies import brax_ant
 from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.comparison_evidence import ComparisonEvidence, load
@@ -209,7 +208,7 @@ def on_devices(evidence: ComparisonEvidence) -> str:
 
     It can be told only where one optimizer has seeds from two kinds on one task.
     """
-    kinds = sorted({_kind(run) for run in evidence.runs.runs})
+    kinds = sorted({provenance.machine(run.manifest["device"]) for run in evidence.runs.runs})
     if len(kinds) < 2:
         return "- **Kinds of machine.** All runs of this page are from one kind."
     counts, differences = [], []
@@ -217,7 +216,7 @@ def on_devices(evidence: ComparisonEvidence) -> str:
         total = dict.fromkeys(kinds, 0)
         for task, finals in evidence.scores.get(optimizer, {}).items():
             runs = evidence.runs.of(evidence.comparison.arm_name(task, optimizer))
-            of = np.array([_kind(run) for run in runs])
+            of = np.array([provenance.machine(run.manifest["device"]) for run in runs])
             for kind in kinds:
                 total[kind] += int(np.sum(of == kind))
             on_gpu = of != "CPU"
@@ -235,14 +234,6 @@ def on_devices(evidence: ComparisonEvidence) -> str:
         f"{'; '.join(differences) or 'none has'}."
     )
     return paragraphs([words, table])
-
-
-def _kind(run: Run) -> str:
-    """CPU, or GPU with what its matrix products are."""
-    device = run.manifest["device"]
-    if " x cpu " in device:
-        return "CPU"
-    return "GPU, reduced precision" if provenance.REDUCED in device else "GPU"
 
 
 def missing(evidence: ComparisonEvidence) -> str:

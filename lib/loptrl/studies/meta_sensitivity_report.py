@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Mapping
 from typing import Any
 
-from loptrl import style, verdicts
+from loptrl import provenance, style, verdicts
+from loptrl.errors import MissingRun
+from loptrl.runs import Store
 from loptrl.studies import changing_ant_report as shared
+from loptrl.studies import meta_recipes, meta_runs
 from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
 from loptrl.studies.meta_sensitivity import AUTHORS, BORROWED, GRID, STUDY
@@ -15,7 +19,17 @@ from loptrl.studies.published import published
 from loptrl.studies.words import paragraphs
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
-__all__ = ["ARMS", "SAID", "claims", "headline", "load", "on_authors", "on_grid", "overview"]
+__all__ = [
+    "ARMS",
+    "SAID",
+    "claims",
+    "headline",
+    "load",
+    "on_authors",
+    "on_grid",
+    "on_machines",
+    "overview",
+]
 
 ARMS = ("stationary", *GRID, *AUTHORS)
 
@@ -106,6 +120,34 @@ def on_authors(evidence: JointEvidence) -> str:
         f"at {', '.join(ends[:-1])} and {ends[-1]}."
     )
     return paragraphs([shared.finals(evidence, (*AUTHORS, *same)), theirs])
+
+
+def on_machines(store: Store | None = None) -> str:
+    """On what kinds of machine the grid's rules were meta-trained.
+
+    Args:
+        store: of the meta-trainings; default the committed results.
+
+    Raises:
+        DamagedRun: a meta-training is stored and damaged.
+    """
+    store = Store() if store is None else store
+    found: dict[str, list[str]] = {}
+    for name, point in meta_recipes.GRID.items():
+        spec = meta_runs.meta_spec(name, meta_recipes.recipe("optim4rl", name).config)
+        with contextlib.suppress(MissingRun):
+            kind = provenance.machine(store.read(spec).manifest["device"])
+            found.setdefault(kind, []).append("{} and {}".format(*point))
+    if not found:
+        return "- **Kinds of machine.** None of these meta-trainings is stored here."
+    counts = [
+        f"{kind} {len(points)}{f' ({points[0]})' if len(points) == 1 else ''}"
+        for kind, points in sorted(found.items())
+    ]
+    return (
+        f"- **Kinds of machine.** The stored meta-trainings come from: {'; '.join(counts)}. What "
+        "a machine does to the result of one was not measured."
+    )
 
 
 def overview(evidence: JointEvidence) -> str:
