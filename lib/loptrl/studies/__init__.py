@@ -16,6 +16,7 @@ NAMES = (
     "gradient_statistics",
     "physics_path",
     "open_evolved",
+    "open_change",
 )
 
 

@@ -1,4 +1,4 @@
-"""Study 1's agent with Optim4RL in Adam's place, which studies 2 and 3 evaluate."""
+"""Study 1's agent with a learned optimizer in Adam's place."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from loptrl.studies.adam_collapse import DRIFT, FIVE_SEEDS
 from loptrl.studies.base import Arm, Study
 from loptrl.studies.open_agent import learned
 
-__all__ = ["of", "optim4rl"]
+__all__ = ["learned_arm", "of"]
 
 
-def optim4rl(
+def learned_arm(
     name: str,
     label: str,
     look: str,
@@ -22,16 +22,16 @@ def optim4rl(
     learning_rate: float | None = None,
     seeds: Mapping[str, int] = FIVE_SEEDS,
 ) -> Arm:
-    """An arm whose optimizer is Optim4RL.
+    """An arm whose optimizer has weights.
 
     Args:
         name, label, look: of the arm.
-        weights: their short name, such as "drift" or "ant".
+        weights: such as "optim4rl/drift" or "open/ant".
         changing: whether the Ant meets study 1's changes.
-        learning_rate: alpha; None for the rule's own, 3e-4.
+        learning_rate: alpha of Optim4RL; None for the rule's own, 3e-4.
         seeds: at a budget, where they are not the budget's own.
     """
-    settings = learned(f"optim4rl/{weights}")
+    settings = learned(weights)
     if learning_rate is not None:
         settings["optimizer"]["learning_rate"] = learning_rate
     if changing:

@@ -6,7 +6,7 @@ import dataclasses
 
 from loptrl.studies import adam_collapse, meta_recipes, transfer
 from loptrl.studies.base import Study
-from loptrl.studies.changing_ant import of, optim4rl
+from loptrl.studies.changing_ant import learned_arm, of
 
 __all__ = ["AUTHORS", "BORROWED", "GRID", "STUDY"]
 
@@ -45,7 +45,14 @@ STUDY = of(
     "Optim4RL by meta learning rate and reset interval",
     1,
     [
-        optim4rl(name, _label("Optim4RL", *point), "optim4rl", name, changing=False, seeds={})
+        learned_arm(
+            name,
+            _label("Optim4RL", *point),
+            "optim4rl",
+            f"optim4rl/{name}",
+            changing=False,
+            seeds={},
+        )
         for name, point in GRID.items()
         if name != _CENTRE
     ],

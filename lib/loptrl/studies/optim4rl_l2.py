@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loptrl.studies.changing_ant import of, optim4rl
+from loptrl.studies.changing_ant import learned_arm, of
 
 __all__ = ["STUDY"]
 
@@ -11,21 +11,23 @@ STUDY = of(
     "Optim4RL meta-trained on the changing Ant",
     1,
     [
-        optim4rl("drift", "Optim4RL (direct)", "optim4rl", "drift"),
-        optim4rl("drift_l2", "Optim4RL (direct, L2)", "optim4rl:l2", "drift_l2"),
-        optim4rl(
+        learned_arm("drift", "Optim4RL (direct)", "optim4rl", "optim4rl/drift"),
+        learned_arm("drift_l2", "Optim4RL (direct, L2)", "optim4rl:l2", "optim4rl/drift_l2"),
+        learned_arm(
             "no_pipeline",
             "Optim4RL (direct, no pipeline)",
             "optim4rl:no_pipeline",
-            "no_pipeline",
+            "optim4rl/no_pipeline",
         ),
-        optim4rl("reduced", "Optim4RL (direct, reduced)", "optim4rl:reduced", "reduced"),
+        learned_arm(
+            "reduced", "Optim4RL (direct, reduced)", "optim4rl:reduced", "optim4rl/reduced"
+        ),
         # Its steps are as long as Adam's, of which those of "drift" are six times.
-        optim4rl(
+        learned_arm(
             "small_step",
             "Optim4RL (direct, a sixth of the step)",
             "optim4rl:small_step",
-            "drift",
+            "optim4rl/drift",
             learning_rate=5e-5,
             seeds={},
         ),

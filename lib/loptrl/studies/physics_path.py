@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loptrl.studies.changing_ant import of, optim4rl
+from loptrl.studies.changing_ant import learned_arm, of
 
 __all__ = ["STUDY"]
 
@@ -11,12 +11,18 @@ STUDY = of(
     "Optim4RL meta-trained through the physics and not",
     1,
     [
-        optim4rl("small_data", "Optim4RL (rollouts as data)", "optim4rl", "small_data", seeds={}),
-        optim4rl(
+        learned_arm(
+            "small_data",
+            "Optim4RL (rollouts as data)",
+            "optim4rl",
+            "optim4rl/small_data",
+            seeds={},
+        ),
+        learned_arm(
             "small_physics",
             "Optim4RL (through the physics)",
             "optim4rl:published",
-            "small_physics",
+            "optim4rl/small_physics",
             seeds={},
         ),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loptrl.studies.changing_ant import of, optim4rl
+from loptrl.studies.changing_ant import learned_arm, of
 
 __all__ = ["STILL", "STUDY"]
 
@@ -25,21 +25,21 @@ STUDY = of(
     1,
     [
         *(
-            optim4rl(
+            learned_arm(
                 name,
                 f"Optim4RL ({words})",
                 look,
-                weights,
+                f"optim4rl/{weights}",
                 **({"seeds": {}} if name in _THREE_SEEDS else {}),
             )
             for name, words, look, weights in _SOURCES
         ),
         *(
-            optim4rl(
+            learned_arm(
                 STILL[name],
                 f"Optim4RL ({words}), no change",
                 look,
-                weights,
+                f"optim4rl/{weights}",
                 changing=False,
                 seeds={},
             )
