@@ -19,6 +19,8 @@ from loptrl.studies import (
     cost_report,
     gradient_report,
     meta_sensitivity_report,
+    open_change,
+    open_change_report,
     open_evolved_longer,
     open_evolved_report,
     open_multitask,
@@ -28,7 +30,7 @@ from loptrl.studies import (
 )
 from loptrl.studies.changing_ant_report import gain, pairs, rng, statuses_of
 from loptrl.studies.comparison import Comparison
-from loptrl.studies.words import paragraphs
+from loptrl.studies.words import listed, paragraphs, plural
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
 __all__ = ["PAGES", "answer", "count", "load", "under_change"]
@@ -66,6 +68,7 @@ PAGES: Mapping[str, Any] = MappingProxyType(
         "01_adam_collapse": adam_collapse_report,
         "02_optim4rl_l2": optim4rl_l2_report,
         "03_transfer": transfer_report,
+        "13_open_change": open_change_report,
         "04_open_multitask": _of(open_multitask.COMPARISON),
         "05_brax_ant": _of(brax_ant.COMPARISON),
         "06_meta_sensitivity": meta_sensitivity_report,
@@ -76,11 +79,14 @@ PAGES: Mapping[str, Any] = MappingProxyType(
 )
 """Page of evidence -> what says its words."""
 
-_TRAINED: Mapping[str, tuple[str, ...]] = {
-    "02_optim4rl_l2": tuple(arm for arm in optim4rl_l2.STUDY.arms if arm != "small_step"),
-    "03_transfer": tuple(arm for arm in transfer_report.TRAINED if arm != "drift"),
+_TRAINED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "Optim4RL": {
+        "02_optim4rl_l2": tuple(arm for arm in optim4rl_l2.STUDY.arms if arm != "small_step"),
+        "03_transfer": tuple(arm for arm in transfer_report.TRAINED if arm != "drift"),
+    },
+    "OPEN": {"13_open_change": tuple(open_change.STILL)},
 }
-"""Page -> its arms under change with trained weights, each once."""
+"""Learned optimizer -> page -> its arms under change with trained weights, each once."""
 
 
 def load(store: Store | None = None) -> Mapping[str, Any]:
@@ -101,8 +107,27 @@ def under_change(evidence: Mapping[str, Any]) -> str:
     Args:
         evidence: from `load`.
     """
+    found = {name: _beside_adam(evidence, name) for name in _TRAINED}
+    said = [sentence for sentence in found.values() if sentence]
+    if not said:
+        return "**No trained rule has runs under change beside Adam's: nothing can be said yet.**"
+    absent = [*(name for name, sentence in found.items() if not sentence), "VeLO"]
+    shorter = gain(evidence["02_optim4rl_l2"], "small_step", "adam")
+    if shorter:
+        shorter = (
+            " With a sixth of its step size, in steps as long as Adam's, the Optim4RL that was "
+            f"trained directly minus Adam {shorter}."
+        )
+    return (
+        f"**Do learned optimizers help when the problem keeps changing? {' '.join(said)} "
+        f"{listed(absent)} {'was' if len(absent) == 1 else 'were'} not run under change.**{shorter}"
+    )
+
+
+def _beside_adam(evidence: Mapping[str, Any], optimizer: str) -> str:
+    """How many sets of an optimizer's trained weights end above default Adam, and below it."""
     differences, below, runs, seeds = [], 0, 0, 0
-    for page, arms in _TRAINED.items():
+    for page, arms in _TRAINED[optimizer].items():
         for arm in arms:
             mine, theirs = pairs(evidence[page], arm, "adam")
             if mine.size < MINIMUM_SEEDS:
@@ -112,21 +137,14 @@ def under_change(evidence: Mapping[str, Any]) -> str:
             runs += mine.size
             seeds = max(seeds, mine.size)
     if not differences:
-        return "**No trained rule has runs under change beside Adam's: nothing can be said yet.**"
+        return ""
     better = sum(found.low > 0 for found in differences)
     worse = sum(found.high < 0 for found in differences)
-    shorter = gain(evidence["02_optim4rl_l2"], "small_step", "adam")
-    if shorter:
-        shorter = (
-            " With a sixth of its step size, in steps as long as Adam's, the rule that was trained "
-            f"directly minus Adam {shorter}."
-        )
     return (
-        f"**Do learned optimizers help when the problem keeps changing? Of {len(differences)} sets "
-        f"of trained Optim4RL weights on the changing Ant {better or 'none'} "
-        f"{'is' if better < 2 else 'are'} shown to end above default Adam and {worse or 'none'} to "
-        f"end below it, seed against seed; {below} of {runs} runs, on the same {seeds} seeds at "
-        f"most, end below. OPEN and VeLO were not run under change.**{shorter}"
+        f"Of {len(differences)} {plural('set', len(differences))} of trained {optimizer} weights "
+        f"on the changing Ant {better or 'none'} {'is' if better < 2 else 'are'} shown to end "
+        f"above default Adam and {worse or 'none'} to end below it, seed against seed; {below} of "
+        f"{runs} runs, on the same {seeds} seeds at most, end below."
     )
 
 

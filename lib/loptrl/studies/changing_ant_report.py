@@ -323,8 +323,8 @@ def lacking(evidence: JointEvidence) -> str:
         names = [_label(evidence, arm) for arm in absent]
         parts.append(
             f"No run of these: {'; '.join(names)}. Where this page was made, the weights were not "
-            "at hand (`loptrl weights list` says where published ones are, `loptrl meta optim4rl "
-            "--help` how our own are made)."
+            "at hand (`loptrl weights list` says where published ones are, `loptrl meta --help` "
+            "how our own are made)."
         )
     if evidence.runs.runs:
         parts.append(f"The untrained policy's return is {evidence.random_return:,.1f}.")

@@ -1,0 +1,91 @@
+"""OPEN on the changing Ant in words: every sentence that holds a number; no claim is decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loptrl.studies import adam_collapse
+from loptrl.studies import changing_ant_report as shared
+from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
+from loptrl.studies.changing_ant_evidence import load as load_joint
+from loptrl.studies.open_change import STILL, STUDY
+from loptrl.studies.words import paragraphs
+
+__all__ = [
+    "ARMS",
+    "CHANGING",
+    "CONTROLS",
+    "headline",
+    "load",
+    "on_change",
+    "on_controls",
+    "overview",
+]
+
+_WHO = {
+    "open": "OPEN that its authors trained on the stationary Ant",
+    "open_multi": "OPEN that they trained on four games",
+}
+CHANGING = ("adam", *_WHO)
+CONTROLS = ("stationary", *STILL.values())
+ARMS = (*CHANGING, *CONTROLS)
+
+
+def load(
+    budget: str = "laptop",
+    env_steps: int = 0,
+    seeds: int = 0,
+    compute: Compute = "auto",
+    **options: Any,
+) -> JointEvidence:
+    """The runs of the study, and default Adam's on both Ants (`changing_ant_evidence.load`).
+
+    Raises:
+        LoptrlError: an unknown budget or a value out of its range.
+        DamagedRun: a stored run is damaged and nothing may be trained.
+        Stopped: training was stopped; the same call goes on.
+    """
+    borrowed = [(adam_collapse.STUDY, ("adam", "stationary"))]
+    return load_joint(STUDY, borrowed, budget, env_steps, seeds, compute, **options)
+
+
+def headline(evidence: JointEvidence) -> str:
+    """The answer in one bold sentence, and whether runs are missing."""
+    present = evidence.present(*_WHO)
+    if not present:
+        answer = "**No run of OPEN on the changing Ant is stored: nothing can be said yet.**"
+    else:
+        parts = [
+            f"{_WHO[arm]} {shared.ends(evidence, arm, ('adam', 'default Adam'))}" for arm in present
+        ]
+        if evidence.has("adam"):
+            parts.append(f"default Adam {shared.ends(evidence, 'adam')}")
+        answer = f"**On the changing Ant {'; '.join(parts)}.**"
+    missing = shared.statuses({}, {}, incomplete=evidence.incomplete)
+    return paragraphs([answer, f"No claim of the report is decided here. {missing}".rstrip()])
+
+
+def on_change(evidence: JointEvidence) -> str:
+    """The final returns under change, beside Adam seed by seed, and how long the steps are."""
+    return paragraphs(
+        [
+            shared.finals(evidence, CHANGING),
+            shared.gains(evidence, _WHO, "adam", "with default Adam"),
+            shared.updates(evidence, _WHO, "adam", "Adam's"),
+        ]
+    )
+
+
+def on_controls(evidence: JointEvidence) -> str:
+    """The final returns of the same weights where nothing changes, beside Adam's there."""
+    return paragraphs(
+        [
+            shared.finals(evidence, CONTROLS),
+            shared.gains(evidence, STILL.values(), "stationary", "with default Adam there"),
+        ]
+    )
+
+
+def overview(evidence: JointEvidence) -> str:
+    """One row an arm, what is missing, and where the weights come from."""
+    return shared.overview(evidence, ARMS)
