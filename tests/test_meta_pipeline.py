@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from typing import Any
 
 import jax
@@ -249,6 +250,18 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     moved = max(float(np.abs(after.arrays[k] - v).max()) for k, v in before.arrays.items())
     assert 0 < moved <= 2 * 1e-3 * 1.01
     optimizers.optim4rl("mine").init({"w": jnp.zeros(3)})
+    ours, made = tmp_path / "data/weights/optim4rl", meta_training.make_meta_program
+
+    def overtaken(*given):
+        for end in ("npz", "json"):
+            shutil.copy(ours / f"mine.{end}", ours / f"late.{end}")
+        return made(*given)
+
+    monkeypatch.setattr(meta_training, "make_meta_program", overtaken)
+    with pytest.raises(SystemExit):
+        cli.main([*line[:3], "late", *line[4:], "--seed", "1"])
+    assert "expected a free name, got 'late'" in capsys.readouterr().err
+    assert (ours / "late.npz").read_bytes() == (ours / "mine.npz").read_bytes()
     monkeypatch.setattr(meta_training, "make_meta_program", None)
     cli.main(line)  # it is stored: nothing is trained
     with pytest.raises(SystemExit):

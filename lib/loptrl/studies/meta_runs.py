@@ -89,18 +89,14 @@ def train(
     spec, target = meta_spec(name, config, seed, budget), weights_path(name, config.rule)
     if f"{config.rule}/{name}" in weights.REGISTRY:
         raise LoptrlError(f"{config.rule}/{name} are published weights; choose another name")
-    made = target.is_file() and weights.card(target, config.rule).get("run") == spec.key
-    if target.is_file() and not made:
-        raise LoptrlError(
-            f"expected a free name, got {name!r}: {target} holds other weights; choose another "
-            "name, or move them away"
-        )
-
+    made = _is_made(target, spec, config.rule)
     length = "examples" if isinstance(config, SupervisedConfig) else "env_steps"
 
     def finished(theta: Any, slices: int) -> None:
         from loptrl.optimizers import LEARNED
 
+        # Another meta-training may have taken the name since.
+        _is_made(target, spec, config.rule)
         card = {
             "name": f"{config.rule}/{name}",
             "trained_on": trained_on,
@@ -138,6 +134,19 @@ def train(
         watch=_painter(),
     )
     return Trained(results.runs[0], target)
+
+
+def _is_made(target: Path, spec: RunSpec, rule: str) -> bool:
+    """Whether a file holds the weights of this meta-training; holding others is an error."""
+    if not target.is_file():
+        return False
+    if weights.card(target, rule).get("run") == spec.key:
+        return True
+    name = target.name.removesuffix(".npz")
+    raise LoptrlError(
+        f"expected a free name, got {name!r}: {target} holds other weights; choose another name, "
+        "or move them away"
+    )
 
 
 def save_untrained(rule: str, seed: int = 0) -> Path:
