@@ -19,7 +19,7 @@ DRIFT = {
     "friction": {"form": "Steps", "low": 0.02, "high": 2.0, "period": PERIOD, "log": True},
     "strength": {"form": "Wear", "least": 0.0, "most": 0.4, "period": 20_000_000},
 }
-"""What changes on the changing Ant, for studies 1 to 3: the friction, and the motors that wear."""
+"""What changes on the changing Ant, in every study: the friction, and the motors that wear."""
 
 FIVE_SEEDS = {"laptop": 5, "paper": 5}
 """Seeds of an arm that the source's graphs show."""

@@ -1,4 +1,4 @@
-"""Figures of studies 1 to 3; arms without stored runs are left out, small print names the runs."""
+"""Figures of the studies on the Ant: what is not stored is left out, small print names the runs."""
 
 from __future__ import annotations
 

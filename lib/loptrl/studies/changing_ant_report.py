@@ -1,4 +1,4 @@
-"""Sentences and tables of studies 1 to 3: what every report of runs on the Ant says alike."""
+"""Sentences and tables of the studies on the Ant: what their reports say alike."""
 
 from __future__ import annotations
 
