@@ -360,9 +360,12 @@ def test_own_meta_trainings_stand_beside_the_published_speed(place, empty):
         empty.write(spec, rows, {**facts, **own})
     said = cost_report.on_gpu_time(empty)
     assert "1 ran on 1 x gpu (Some GPU): 50,000 env steps per second, compiling" in said
-    assert "At the same rate one takes 0.56 device hours for 100M env steps" in said
+    assert (
+        "At the same rate that is 0.56 device hours for 100M env steps, 28 for all 50 settings"
+        in said
+    )
     assert "2 ran on 1 x gpu (Other GPU): 60,000 to 70,000 env steps per second each" in said
-    assert "At the lowest of these rates one takes 0.46 device hours" in said
+    assert "At the lowest of these rates that is 0.46 device hours" in said
     assert "made 130,000 for them together: 0.21 device hours" in said
     assert said.count("together") == 1
     assert "made 8,000 to 13,000 env steps per second on one core" in said and "99,000" not in said

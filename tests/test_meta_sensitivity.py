@@ -193,7 +193,7 @@ def test_the_machines_of_the_meta_trainings_are_counted(store):
     ):
         spec = meta_runs.meta_spec(name, meta_recipes.recipe("optim4rl", name).config)
         store.write(spec, rows, {**facts, "device": device})
-    assert "come from: CPU 1 (1e-4 and 128); GPU 2. What" in report.on_machines(store)
+    assert "come from: CPU 1 (1e-4, reset 128); GPU 2. What" in report.on_machines(store)
 
 
 def test_cells_without_runs_are_hatched_and_leave_the_claim_undecided(place, store):
@@ -344,7 +344,7 @@ def test_the_prose_says_what_the_study_does():
         Ages.at(i, long.agents, long.reset_interval).restart for i in range(1, long.num_slices)
     ]
     assert sorted(np.sum(restarts, axis=0)) == [0] * 6 + [1, 1] and long.agents == 8
-    assert "of the eight agents two start anew, once" in text
+    assert "of the eight agents two start anew, once, and six never do" in text
     lives = []
     for config in configs.values():
         ppo = config.ppo("ant")

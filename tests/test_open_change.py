@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import jupytext
@@ -67,7 +68,21 @@ def test_one_arm_alone_can_be_told(store):
     assert "No run is stored of Adam, default betas and OPEN (multi-task)." in report.on_change(
         found
     )
-    assert all(figure._repr_png_() for figure in drawn(found) if figure.axes)
+    assert [bool(figure.axes) for figure in drawn(found)] == [True, False, True, True]
+
+
+def test_the_other_arm_alone_needs_no_words_of_the_first(store):
+    fill(store, ["open_multi"])
+    words = report.headline(report.load(store=store, compute="never"))
+    assert words.startswith("**On the changing Ant OPEN that its authors trained on four games")
+
+
+def test_a_run_that_diverged_is_said_to_have(store):
+    fill(store, ["adam"])
+    for spec in STUDY.specs("laptop", ["open"]):
+        stored_runs.keep(store, spec, 2000.0, diverged_after=None if spec.seed else 40)
+    found = report.load(store=store, compute="never")
+    assert "of which 1 has diverged" in report.headline(found)
 
 
 def test_all_runs_are_told_beside_adam(store):
@@ -82,6 +97,8 @@ def test_all_runs_are_told_beside_adam(store):
     gains = [line for line in report.on_change(found).splitlines() if line.startswith("- ")]
     assert [("worse" in line, "better" in line) for line in gains] == [(True, False), (False, True)]
     assert "in multiples of Adam's: OPEN (from Ant) 1" in report.on_change(found)
+    assert "has the same first networks. Of three" in report.on_controls(found)
+    assert "first networks and meets the same changes. Of three" in report.on_change(found)
     still = [line for line in report.on_controls(found).splitlines() if line.startswith("- ")]
     assert len(still) == 2 and "better" in still[0]
     overview = report.overview(found)
@@ -91,13 +108,24 @@ def test_all_runs_are_told_beside_adam(store):
 
 
 def test_the_prose_says_what_the_study_does():
-    mine, theirs = STUDY.config("open"), PPOConfig.from_dict({**open_agent.BRAX, "world": "ant"})
-    same = ("num_envs", "rollout_length", "epochs", "minibatches", "hidden", "activation")
-    assert all(getattr(mine, name) == getattr(theirs, name) for name in same)
-    assert "The networks and the batches here are of the same size" in PROSE
-    assert (mine.backend, theirs.backend) == ("spring", "positional")
-    assert mine.standardize_minibatches != theirs.standardize_minibatches
-    assert "another simulation of the Ant (the *positional* physics)" in PROSE
+    mine = STUDY.config("open")
+
+    def differing(agent, world):
+        theirs = PPOConfig.from_dict({**agent, "world": world})
+        names = [field.name for field in dataclasses.fields(PPOConfig)]
+        return {name for name in names if getattr(mine, name) != getattr(theirs, name)}
+
+    here = {"drift", "optimizer"}
+    on_ant = differing(open_agent.BRAX, "ant") - here
+    settings = {"value_clip", "standardize_minibatches", "bootstrap_truncation"}
+    assert on_ant == {"backend", *settings}
+    assert "(*positional*, here *spring*), clips the values as well, standardises" in PROSE
+    assert (open_agent.BRAX["backend"], mine.backend) == ("positional", "spring")
+    assert mine.value_clip is None and not mine.standardize_minibatches
+    assert mine.bootstrap_truncation and "takes a time limit for an end" in PROSE
+    on_games = differing(open_agent.MINATAR, "breakout") - here
+    assert {"num_envs", "rollout_length", "minibatches", "activation"} <= on_games
+    assert "The one for games has other networks and batches too." in PROSE
     (command,) = re.findall(
         r"^loptrl execute notebooks/13_open_change.md (.*)$", NOTEBOOK.read_text(), re.M
     )

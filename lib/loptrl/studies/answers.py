@@ -30,7 +30,7 @@ from loptrl.studies import (
 )
 from loptrl.studies.changing_ant_report import gain, pairs, rng, statuses_of
 from loptrl.studies.comparison import Comparison
-from loptrl.studies.words import listed, paragraphs, plural
+from loptrl.studies.words import paragraphs, plural
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
 __all__ = ["PAGES", "answer", "count", "load", "under_change"]
@@ -107,11 +107,7 @@ def under_change(evidence: Mapping[str, Any]) -> str:
     Args:
         evidence: from `load`.
     """
-    found = {name: _beside_adam(evidence, name) for name in _TRAINED}
-    said = [sentence for sentence in found.values() if sentence]
-    if not said:
-        return "**No trained rule has runs under change beside Adam's: nothing can be said yet.**"
-    absent = [*(name for name, sentence in found.items() if not sentence), "VeLO"]
+    said = " ".join(_beside_adam(evidence, name) for name in _TRAINED)
     shorter = gain(evidence["02_optim4rl_l2"], "small_step", "adam")
     if shorter:
         shorter = (
@@ -119,8 +115,8 @@ def under_change(evidence: Mapping[str, Any]) -> str:
             f"trained directly minus Adam {shorter}."
         )
     return (
-        f"**Do learned optimizers help when the problem keeps changing? {' '.join(said)} "
-        f"{listed(absent)} {'was' if len(absent) == 1 else 'were'} not run under change.**{shorter}"
+        f"**Do learned optimizers help when the problem keeps changing? {said} VeLO was not "
+        f"run under change.**{shorter}"
     )
 
 
@@ -137,7 +133,7 @@ def _beside_adam(evidence: Mapping[str, Any], optimizer: str) -> str:
             runs += mine.size
             seeds = max(seeds, mine.size)
     if not differences:
-        return ""
+        return f"{optimizer} has fewer than {MINIMUM_SEEDS} seeds there beside default Adam's."
     better = sum(found.low > 0 for found in differences)
     worse = sum(found.high < 0 for found in differences)
     return (

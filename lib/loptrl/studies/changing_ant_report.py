@@ -163,10 +163,11 @@ def gains(evidence: AntEvidence, arms: Iterable[str], other: str, words: str) ->
     lines = [f"- {_label(evidence, arm)} {gain}." for arm, gain in found.items() if gain]
     if not lines:
         return ""
+    meets = " and meets the same changes" if evidence.drifts(other) else ""
     return paragraphs(
         [
             f"Final return minus that {words}, seed against the same seed, which has the same "
-            "first networks and meets the same changes. Of three seeds an interval excludes 0 "
+            f"first networks{meets}. Of three seeds an interval excludes 0 "
             "whenever all point the same way, as chance makes them in one case of four:",
             "\n".join(lines),
         ]
@@ -184,7 +185,7 @@ def updates(evidence: AntEvidence, arms: Iterable[str], other: str, words: str) 
     """
     found = [arm for arm in arms if evidence.whole(arm).runs]
     if not found or not evidence.whole(other).runs:
-        return "No runs are stored whose updates could be compared."
+        return "No runs that did not diverge are stored, whose updates could be compared."
     level = stats.iqm(_mean_update(evidence, other))
     parts = [
         f"{_label(evidence, arm)} {estimate(_mean_update(evidence, arm) / level)}" for arm in found
@@ -215,7 +216,9 @@ def ends(evidence: AntEvidence, arm: str, beside: tuple[str, str] | None = None)
             f", below {beside[1]} on {int(np.sum(mine < theirs)) or 'none'} of the "
             f"{mine.size} {plural('seed', mine.size)} that both have"
         )
-    return f"{end}, and {count or 'none'} of {seeds} {plural('seed', seeds)} {verb} for good"
+    diverged = evidence.diverged(arm)
+    nan = f", of which {diverged} {'has' if diverged == 1 else 'have'} diverged" if diverged else ""
+    return f"{end}, and {count or 'none'} of {seeds} {plural('seed', seeds)} {verb} for good{nan}"
 
 
 def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:

@@ -283,8 +283,8 @@ def on_gpu_time(store: Store | None = None) -> str:
     def hours(rate: float, devices: float = 1) -> str:
         one = steps / rate / 3600 * devices
         return (
-            f"{one:.2g} device hours for {style.format_steps(steps)} env steps, and "
-            f"{one * settings:.0f} for the published search over {settings} settings"
+            f"{one:.2g} device hours for {style.format_steps(steps)} env steps, "
+            f"{one * settings:.0f} for all {settings} settings of the published search"
         )
 
     rate, devices = known["env_steps_per_second"], known["devices"]
@@ -301,7 +301,7 @@ def on_gpu_time(store: Store | None = None) -> str:
             f"Of this book's own meta-trainings of that size {len(rates)} ran on {device}: "
             f"{f'{min(rates):,.0f} to ' if several else ''}{max(rates):,.0f} env steps per second"
             f"{' each' if several else ''}, compiling included. At the "
-            f"{'lowest of these rates' if several else 'same rate'} one takes {hours(min(rates))}."
+            f"{'lowest of these rates' if several else 'same rate'} that is {hours(min(rates))}."
         )
         if several and _side_by_side(made):
             parts.append(
@@ -335,7 +335,10 @@ def _meta_trainings(store: Store) -> tuple[dict[str, list[Mapping[str, Any]]], l
 
 
 def _side_by_side(made: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether runs share nine tenths of the time of the longest, by when they ended."""
+    """Whether runs share nine tenths of the time of the longest, by when they ended.
+
+    Devices of one name are taken for one device.
+    """
     ends = [datetime.datetime.fromisoformat(one["created"]).timestamp() for one in made]
     starts = [end - one["wall_time_s"] for end, one in zip(ends, made, strict=True)]
     return min(ends) - max(starts) > 0.9 * max(one["wall_time_s"] for one in made)

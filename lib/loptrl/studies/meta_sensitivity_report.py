@@ -137,7 +137,7 @@ def on_machines(store: Store | None = None) -> str:
         spec = meta_runs.meta_spec(name, meta_recipes.recipe("optim4rl", name).config)
         with contextlib.suppress(MissingRun):
             kind = provenance.machine(store.read(spec).manifest["device"])
-            found.setdefault(kind, []).append("{} and {}".format(*point))
+            found.setdefault(kind, []).append("{}, reset {}".format(*point))
     if not found:
         return "- **Kinds of machine.** None of these meta-trainings is stored here."
     counts = [

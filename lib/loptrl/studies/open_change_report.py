@@ -24,7 +24,7 @@ __all__ = [
 
 _WHO = {
     "open": "OPEN that its authors trained on the stationary Ant",
-    "open_multi": "OPEN that they trained on four games",
+    "open_multi": "OPEN that its authors trained on four games",
 }
 CHANGING = ("adam", *_WHO)
 CONTROLS = ("stationary", *STILL.values())
