@@ -23,6 +23,7 @@ def interval_dots(
     statistic: stats.Statistic = stats.iqm,
     xlabel: str = "final return",
     references: Mapping[str, float] | None = None,
+    limits: tuple[float, float] | None = None,
     level: float = 0.95,
     rng: np.random.Generator | None = None,
 ) -> Figure:
@@ -32,6 +33,7 @@ def interval_dots(
       arms: name -> one number a seed [num_seeds], or an Estimate that is drawn as it is.
       statistic: over seeds, where seeds are given.
       references: vertical lines, words -> value.
+      limits: lowest and highest value that can be, where they are known.
     """
     not_empty(arms, "arms")
     rng = np.random.default_rng(0) if rng is None else rng
@@ -63,7 +65,10 @@ def interval_dots(
             axes.plot(
                 [estimate.value], [row], "o", ms=9, color=arm.color, zorder=4, label=arm.label
             )
-            for x, text, side in ((0.0, arm.label, "left"), (1.0, str(estimate), "right")):
+            number = str(estimate)
+            if estimate.n == 1:
+                number = f"{number.partition(' [')[0]}, one seed"
+            for x, text, side in ((0.0, arm.label, "left"), (1.0, number, "right")):
                 axes.text(
                     x,
                     row - 0.24,
@@ -76,6 +81,9 @@ def interval_dots(
                     bbox=PAPER,
                     zorder=5,
                 )
+        if limits:
+            margin = 0.02 * (limits[1] - limits[0])
+            axes.set_xlim(limits[0] - margin, limits[1] + margin)
         for text, value in (references or {}).items():
             axes.axvline(value, color=style.GREY, lw=1.1, ls=(0, (2, 2)), zorder=1)
             left, right = axes.get_xlim()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -85,6 +85,7 @@ def diagnostics(
     changes: ArrayLike = (),
     columns: int = 2,
     sharey: bool = False,
+    others: Sequence[Line2D] = (),
     statistic: Aggregate = "iqm",
     level: float = 0.95,
     rng: np.random.Generator | None = None,
@@ -97,6 +98,7 @@ def diagnostics(
       changes: env steps at which the task changed, marked in every panel.
       columns: panels side by side; 2 stays readable on a phone.
       sharey: one y axis for all, for panels that show the same metric.
+      others: lines that the caller adds, for the legend.
     """
     not_empty(panels, "panels")
     if not isinstance(columns, int) or columns < 1:
@@ -133,6 +135,6 @@ def diagnostics(
             [look_of(name, looks).label for name in curves] == [panel]
             for panel, curves in panels.items()
         )
-        if not titles_say_it:
-            legend(figure, list(handles.values()))
+        if not titles_say_it or others:
+            legend(figure, [*handles.values(), *others])
     return figure

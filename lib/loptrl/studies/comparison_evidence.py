@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from loptrl import stats
 from loptrl.errors import LoptrlError
@@ -174,14 +175,27 @@ class ComparisonEvidence(StudyEvidence):
         rows = table[table["environment"] == _PUBLISHED_NAMES.get(task, task)]
         return None if rows.empty else float(rows["return"].iloc[0])
 
+    def source_final(self, task: str, optimizer: str) -> tuple[float, int] | None:
+        """The mean return at the end of the source report's runs, and of how many seeds.
+
+        None where it has no such runs, or none as long as those here within 2 %.
+        """
+        rows = _source_rows(task, optimizer)
+        arm = self.comparison.arm_name(task, optimizer)
+        if rows.empty or abs(rows["env_steps"].iloc[-1] / self.length(arm) - 1) > 0.02:
+            return None
+        return float(rows["mean_return"].iloc[-1]), int(rows["num_seeds"].iloc[-1])
+
     def source_curve(self, task: str, optimizer: str) -> Curve | None:
         """The source report's mean return over its seeds: env steps, values; None without one."""
-        name = _PUBLISHED_OPTIMIZERS.get(optimizer)
-        table = published("source_report_curves.csv")
-        rows = table[
-            (table["environment"] == _PUBLISHED_NAMES.get(task, task))
-            & (table["optimizer"] == name)
-        ]
+        rows = _source_rows(task, optimizer)
         if rows.empty:
             return None
         return rows["env_steps"].to_numpy(), rows["mean_return"].to_numpy()
+
+
+def _source_rows(task: str, optimizer: str) -> pd.DataFrame:
+    """The source report's mean over seeds, a row each env step that it logged; maybe none."""
+    table = published("source_report_curves.csv")
+    of_task = table["environment"] == _PUBLISHED_NAMES.get(task, task)
+    return table[of_task & (table["optimizer"] == _PUBLISHED_OPTIMIZERS.get(optimizer))]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from loptrl import plots, stats, style
 from loptrl.studies.comparison_evidence import ComparisonEvidence
@@ -18,7 +22,9 @@ __all__ = [
 ]
 
 _NOTHING = "Not drawn: no run is stored."
-_NO_ADAM = "Not drawn: it needs runs of Adam and of one other optimizer on every task."
+_DOTTED: Mapping[str, Any] = {"ls": ":", "lw": 1.6}
+_DASHED: Mapping[str, Any] = {"ls": (0, (2, 2)), "lw": 1.1}
+_NO_ADAM = "Not drawn: it needs two seeds of Adam and of one other optimizer on every task."
 
 
 def curves_figure(evidence: ComparisonEvidence) -> Figure:
@@ -33,17 +39,29 @@ def curves_figure(evidence: ComparisonEvidence) -> Figure:
         }
         for task in tasks
     }
-    figure = plots.diagnostics(panels, looks=_looks(evidence), columns=1 if len(tasks) < 3 else 2)
+    curves = {
+        task: {
+            style.look(evidence.comparison.looks[optimizer]).color: curve
+            for optimizer in evidence.arms(task)
+            if (curve := evidence.source_curve(task, optimizer)) is not None
+        }
+        for task in tasks
+    }
+    levels = {task: evidence.published_normaliser(task) for task in tasks}
+    others = []
+    if any(curves.values()):
+        others.append(Line2D([], [], color=style.INK, **_DOTTED, label="the report's mean"))
+    if any(level is not None for level in levels.values()):
+        others.append(Line2D([], [], color=style.GREY, **_DASHED, label="Adam as published"))
+    figure = plots.diagnostics(
+        panels, looks=_looks(evidence), columns=1 if len(tasks) < 3 else 2, others=others
+    )
     for axes, task in zip(figure.axes, tasks, strict=True):
         end = axes.get_xlim()[1]
-        for optimizer in evidence.arms(task):
-            curve = evidence.source_curve(task, optimizer)
-            if curve is not None:
-                color = style.look(evidence.comparison.looks[optimizer]).color
-                axes.plot(*curve, color=color, ls=":", lw=1.6, zorder=3, label="_source report")
-        level = evidence.published_normaliser(task)
-        if level is not None:
-            axes.axhline(level, color=style.GREY, lw=1.1, ls=(0, (2, 2)), zorder=1)
+        for color, curve in curves[task].items():
+            axes.plot(*curve, color=color, **_DOTTED, zorder=3, label="_source report")
+        if levels[task] is not None:
+            axes.axhline(levels[task], color=style.GREY, **_DASHED, zorder=1)
         axes.set_xlim(0, end)
     return signed(figure, evidence, _arms(evidence))
 
@@ -66,7 +84,7 @@ def finals_figure(evidence: ComparisonEvidence, task: str) -> Figure:
 
 def normalised_figure(evidence: ComparisonEvidence) -> Figure:
     """Score over Adam's mean, IQM over tasks and seeds."""
-    scores = evidence.normalised()
+    scores = _enough(evidence)
     if len(scores) < 2:
         return note(_NO_ADAM)
     estimates = {
@@ -84,12 +102,14 @@ def normalised_figure(evidence: ComparisonEvidence) -> Figure:
     return signed(figure, evidence, _arms(evidence, *scores))
 
 
-def improvement_figure(evidence: ComparisonEvidence) -> Figure:
-    """How often a run of each optimizer beats a run of Adam."""
-    scores = {name: own for name, own in evidence.normalised().items() if name != "adam"}
-    if not scores:
+def improvement_figure(
+    evidence: ComparisonEvidence, tasks: Collection[str] | None = None
+) -> Figure:
+    """How often a run of each optimizer beats a run of Adam, on some tasks or on all."""
+    scores = _enough(evidence, tasks)
+    if len(scores) < 2:
         return note(_NO_ADAM)
-    adam = evidence.normalised()["adam"]
+    adam = scores.pop("adam")
     estimates = {
         evidence.optimizers[name]: stats.probability_of_improvement(
             table, adam, rng=np.random.default_rng(0)
@@ -99,15 +119,16 @@ def improvement_figure(evidence: ComparisonEvidence) -> Figure:
     figure = plots.interval_dots(
         estimates,
         looks=_looks(evidence),
-        xlabel="P(a run is better than a run of Adam), mean over tasks",
+        xlabel="P(a run is better than a run of Adam)" + _of(tasks, ", mean over tasks"),
         references={"a toss-up": 0.5},
+        limits=(0.0, 1.0),
     )
-    return signed(figure, evidence, _arms(evidence, "adam", *scores))
+    return signed(figure, evidence, _arms(evidence, "adam", *scores, tasks=tasks))
 
 
-def profiles_figure(evidence: ComparisonEvidence) -> Figure:
-    """Share of runs above a multiple of Adam's mean return, tasks pooled."""
-    scores = evidence.normalised()
+def profiles_figure(evidence: ComparisonEvidence, tasks: Collection[str] | None = None) -> Figure:
+    """Share of runs above a multiple of Adam's mean return, on some tasks or on all, pooled."""
+    scores = _enough(evidence, tasks)
     if len(scores) < 2:
         return note(_NO_ADAM)
     figure = plots.performance_profiles(
@@ -115,13 +136,31 @@ def profiles_figure(evidence: ComparisonEvidence) -> Figure:
         looks=_looks(evidence),
         xlabel="score over Adam's mean",
     )
-    return signed(figure, evidence, _arms(evidence, *scores))
+    return signed(figure, evidence, _arms(evidence, *scores, tasks=tasks))
 
 
-def _arms(evidence: ComparisonEvidence, *optimizers: str) -> list[str]:
+def _enough(
+    evidence: ComparisonEvidence, tasks: Collection[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Scores over Adam's mean of the optimizers that have two seeds; none where Adam has not."""
+    if tasks is not None and not set(tasks) <= set(evidence.comparable):
+        return {}
+    scores = evidence.normalised(tasks)
+    if len(scores.get("adam", ())) < 2:
+        return {}
+    return {name: own for name, own in scores.items() if len(own) > 1}
+
+
+def _of(tasks: Collection[str] | None, words: str) -> str:
+    return words if tasks is None or len(tasks) > 1 else ""
+
+
+def _arms(
+    evidence: ComparisonEvidence, *optimizers: str, tasks: Collection[str] | None = None
+) -> list[str]:
     return [
         arm
-        for task in evidence.tasks
+        for task in (evidence.tasks if tasks is None else tasks)
         for one, arm in evidence.arms(task).items()
         if not optimizers or one in optimizers
     ]

@@ -27,6 +27,7 @@ __all__ = [
     "normalised_table",
     "on_devices",
     "published_table",
+    "reported_table",
 ]
 
 _JUDGED = ("adam", "open_multi", "velo")
@@ -201,6 +202,29 @@ def published_table(evidence: ComparisonEvidence) -> str:
         return "No run of Adam is stored yet to compare with the published returns."
     columns = ["task", "Adam as published", "Adam here, mean", "difference"]
     return status_page.as_markdown(pd.DataFrame(rows, columns=columns))
+
+
+def reported_table(evidence: ComparisonEvidence) -> str:
+    """Final returns beside the source report's, where its runs are as long as those here.
+
+    Nothing where none is.
+    """
+    rows = []
+    for optimizer, words in evidence.optimizers.items():
+        for task, name in evidence.tasks.items():
+            found = evidence.source_final(task, optimizer)
+            values = evidence.scores.get(optimizer, {}).get(task)
+            if found is None or values is None:
+                continue
+            level, seeds = found
+            gap = 100 * (float(np.mean(values)) / level - 1)
+            here = f"{estimate(values, stats.mean)}, n = {values.size}"
+            rows.append((words, name, f"{level:,.1f}, n = {seeds}", here, f"{gap:+.0f} %"))
+    if not rows:
+        return ""
+    columns = ["optimizer", "task", "report, mean", "here, mean", "difference"]
+    table = status_page.as_markdown(pd.DataFrame(rows, columns=columns))
+    return paragraphs(["The source report's runs that are as long as those here:", table])
 
 
 def on_devices(evidence: ComparisonEvidence) -> str:
