@@ -288,12 +288,54 @@ def test_an_unknown_game_is_refused(store):
         of_games(store, only="pong")
 
 
+def test_runs_as_long_as_the_report_s_stand_beside_them(games):
+    """Its Breakout is 20 times shorter, its Ant twice as long: they are curves only."""
+    table = comparison_report.reported_table(of_games(games)).splitlines()
+    rows = [line.split(" | ")[:3] for line in table if line.startswith("| OPEN")]
+    assert [row[1:] for row in rows] == [
+        ["Asterix", "25.0, n = 18"],
+        ["Freeway", "59.6, n = 18"],
+        ["SpaceInvaders", "153.9, n = 18"],
+    ]
+    adam = next(line for line in table if line.startswith("| Adam (tuned) | Asterix"))
+    here = np.mean([LEVELS["adam"] + seed for seed in range(3)])
+    assert adam.endswith(f"| {100 * (here / 14.7861 - 1):+.0f} % |")
+
+
+def test_lines_of_others_are_named(games, store):
+    def names(found):
+        (legend,) = comparison_figures.curves_figure(found).legends
+        return [text.get_text() for text in legend.get_texts()]
+
+    assert names(of_games(games))[-2:] == ["the report's mean", "Adam as published"]
+    fill(store, brax_ant, ["humanoid"], {"adam": 5000.0, "optim4rl": 4000.0})
+    assert names(of_bodies(store))[-1] == "the report's mean"
+
+
+def test_a_body_is_drawn_by_itself_with_the_seeds_that_it_has(store):
+    """One seed has no interval, and P(better) of one seed against one says nothing."""
+    fill(store, brax_ant, ["ant"], {"adam": 6000.0, "open": 5000.0})
+    fill(store, brax_ant, ["humanoid"], {"adam": 5000.0, "open": 5500.0}, seeds=1)
+    found = of_bodies(store)
+    finals = {body: comparison_figures.finals_figure(found, body) for body in ("ant", "humanoid")}
+    said = {body: [text.get_text() for text in f.axes[0].texts] for body, f in finals.items()}
+    assert any("[" in text for text in said["ant"]) and "Adam as published" in said["ant"]
+    assert "5,001, one seed" in said["humanoid"] and "[" not in "".join(said["humanoid"])
+    for draw in (comparison_figures.improvement_figure, comparison_figures.profiles_figure):
+        assert draw(found, ["ant"]).axes and not draw(found, ["humanoid"]).axes
+    axes = comparison_figures.improvement_figure(found, ["ant"]).axes[0]
+    assert axes.get_xlim()[0] < 0 and axes.get_xlim()[1] > 1
+    assert [t.get_text() for t in axes.texts if t.get_text().startswith("OPEN")] == [
+        "OPEN (from Ant)"
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("notebook", "parameters", "images", "arms"),
     [
         ("04_open_multitask", {"games": "breakout"}, 4, ["breakout.adam", "breakout.rmsprop"]),
-        ("05_brax_ant", {"bodies": "ant"}, 1, ["ant.adam", "ant.rmsprop"]),
+        ("05_brax_ant", {"bodies": "ant"}, 7, ["ant.adam", "ant.rmsprop"]),
     ],
 )
 def test_the_notebooks_train_and_make_a_page(
