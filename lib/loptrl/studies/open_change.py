@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from loptrl.studies.adam_collapse import DRIFT, FIVE_SEEDS
+from loptrl.studies.base import Arm
 from loptrl.studies.changing_ant import learned_arm, of
+from loptrl.studies.open_agent import tuned
 
 __all__ = ["STILL", "STUDY"]
 
@@ -19,9 +22,19 @@ STUDY = of(
     "OPEN on the changing Ant",
     1,
     [
-        *(learned_arm(*source, seeds={}) for source in _SOURCES),
+        *(learned_arm(*source) for source in _SOURCES),
+        # OPEN sees how much of the training is left. So does an annealed step size.
+        Arm(
+            "adam_annealed",
+            "Adam (OPEN authors', annealed)",
+            "adam_equal_betas",
+            {**tuned("adam", "ant"), "drift": DRIFT},
+            FIVE_SEEDS,
+        ),
         *(
-            learned_arm(STILL[name], f"{label}, no change", look, weights, changing=False, seeds={})
+            learned_arm(
+                STILL[name], f"{label}, no change", look, weights, changing=False, seeds={}
+            )
             for name, label, look, weights in _SOURCES
         ),
     ],
