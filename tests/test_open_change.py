@@ -35,7 +35,14 @@ def drawn(evidence):
 
 
 def test_only_the_rule_differs_from_the_runs_of_adam():
-    for arm in STUDY.arms:
+    annealed = STUDY.config("adam_annealed")
+    assert annealed == dataclasses.replace(
+        adam_collapse.STUDY.config("adam"), optimizer=annealed.optimizer
+    )
+    rule = annealed.optimizer
+    assert (rule.learning_rate, rule.b1, rule.b2, rule.anneal) == (3e-4, 0.99, 0.99, True)
+    assert "both betas 0.99 and a step size that falls from 3e-4 to 0 over the run" in PROSE
+    for arm in set(STUDY.arms) - {"adam_annealed"}:
         beside = "stationary" if arm in STILL.values() else "adam"
         mine, adams = (
             s.config(a).to_dict() for s, a in ((STUDY, arm), (adam_collapse.STUDY, beside))
@@ -45,7 +52,7 @@ def test_only_the_rule_differs_from_the_runs_of_adam():
         assert mine == adams and rule["name"] == "open"
         assert rule["sha256"] == weights.digest(rule["weights"])
     assert [STUDY.config(a).optimizer.weights for a in STILL] == ["open/ant", "open/multi"]
-    assert len(STUDY.specs("laptop")) == 3 * len(STUDY.arms) == 12
+    assert len(STUDY.specs("laptop")) == 3 * 5 + 2 * 3
 
 
 def test_nothing_stored_is_said_and_not_drawn(store):
@@ -65,9 +72,8 @@ def test_one_arm_alone_can_be_told(store):
     assert words.startswith("**On the changing Ant OPEN that its authors trained on the stationary")
     assert "four games" not in words and "default Adam" not in words
     assert "No claim of the report is decided here. Not every planned run is stored" in words
-    assert "No run is stored of Adam, default betas and OPEN (multi-task)." in report.on_change(
-        found
-    )
+    absent = "No run is stored of Adam, default betas, Adam (OPEN authors', annealed) and OPEN ("
+    assert absent in report.on_change(found)
     assert [bool(figure.axes) for figure in drawn(found)] == [True, False, True, True]
 
 
@@ -90,13 +96,15 @@ def test_all_runs_are_told_beside_adam(store):
     found = report.load(store=store, compute="never")
     words = report.headline(found)
     assert "Not every planned run" not in words
-    ant, games, adam = words.split("; ")
-    assert "below default Adam on 3 of the 3 seeds that both have, and none of 3 seeds" in ant
-    assert "games ends at 5,0" in games and "below default Adam on none of the 3 seeds" in games
+    ant, games, adam, annealed = words.split("; ")
     assert adam.startswith("default Adam ends at 4,0")
+    assert annealed.startswith("the OPEN authors' annealed Adam ends at 2,0")
+    assert "below default Adam on 5 of the 5 seeds that both have, and none of 5 seeds" in ant
+    assert "games ends at 5,0" in games and "below default Adam on none of the 5 seeds" in games
     gains = [line for line in report.on_change(found).splitlines() if line.startswith("- ")]
-    assert [("worse" in line, "better" in line) for line in gains] == [(True, False), (False, True)]
-    assert "in multiples of Adam's: OPEN (from Ant) 1" in report.on_change(found)
+    better = ["better" in line for line in gains]
+    assert better == [False, False, True, True, True] and all("worse" in x for x in gains[:2])
+    assert "in multiples of default Adam's: Adam (OPEN" in report.on_change(found)
     assert "has the same first networks. Of three" in report.on_controls(found)
     assert "first networks and meets the same changes. Of three" in report.on_change(found)
     still = [line for line in report.on_controls(found).splitlines() if line.startswith("- ")]

@@ -32,9 +32,7 @@ STUDY = of(
             FIVE_SEEDS,
         ),
         *(
-            learned_arm(
-                STILL[name], f"{label}, no change", look, weights, changing=False, seeds={}
-            )
+            learned_arm(STILL[name], f"{label}, no change", look, weights, changing=False, seeds={})
             for name, label, look, weights in _SOURCES
         ),
     ],

@@ -26,7 +26,8 @@ _WHO = {
     "open": "OPEN that its authors trained on the stationary Ant",
     "open_multi": "OPEN that its authors trained on four games",
 }
-CHANGING = ("adam", *_WHO)
+_ADAMS = {"adam": "default Adam", "adam_annealed": "the OPEN authors' annealed Adam"}
+CHANGING = (*_ADAMS, *_WHO)
 CONTROLS = ("stationary", *STILL.values())
 ARMS = (*CHANGING, *CONTROLS)
 
@@ -55,11 +56,12 @@ def headline(evidence: JointEvidence) -> str:
     if not present:
         answer = "**No run of OPEN on the changing Ant is stored: nothing can be said yet.**"
     else:
+        beside = dict.fromkeys(_WHO, ("adam", _ADAMS["adam"]))
         parts = [
-            f"{_WHO[arm]} {shared.ends(evidence, arm, ('adam', 'default Adam'))}" for arm in present
+            f"{words} {shared.ends(evidence, arm, beside.get(arm))}"
+            for arm, words in {**_WHO, **_ADAMS}.items()
+            if evidence.has(arm)
         ]
-        if evidence.has("adam"):
-            parts.append(f"default Adam {shared.ends(evidence, 'adam')}")
         answer = f"**On the changing Ant {'; '.join(parts)}.**"
     missing = shared.statuses({}, {}, incomplete=evidence.incomplete)
     return paragraphs([answer, f"No claim of the report is decided here. {missing}".rstrip()])
@@ -70,8 +72,9 @@ def on_change(evidence: JointEvidence) -> str:
     return paragraphs(
         [
             shared.finals(evidence, CHANGING),
-            shared.gains(evidence, _WHO, "adam", "with default Adam"),
-            shared.updates(evidence, _WHO, "adam", "Adam's"),
+            shared.gains(evidence, CHANGING[1:], "adam", "with default Adam"),
+            shared.gains(evidence, _WHO, "adam_annealed", "with the annealed Adam"),
+            shared.updates(evidence, CHANGING[1:], "adam", "default Adam's"),
         ]
     )
 
