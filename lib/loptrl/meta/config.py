@@ -68,7 +68,8 @@ class MetaConfig:
             the rows tell of their meta-gradients.
         meta_grad_norm: bound on the norm of the meta-gradient; None: none.
         meta_grad_clip: bound on every entry of the meta-gradient; None: none.
-        agent_l2: the agents' loss, and so the meta-loss, gets `agent_l2/2 |parameters|^2`.
+        agent_l2: the agents' loss, and so the meta-loss, gets `agent_l2/2 |parameters|^2`; its
+            gradient is added after PPO clips the others.
         meta_l2: the meta-loss gets `meta_l2/2 |theta|^2`.
         through_dynamics: the meta-gradient also flows through actions, physics and observations,
             as in the official PPO code; off, rollouts are data.
