@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -23,101 +22,12 @@ from loptrl.optimizers import (
     l2_in_loss,
     rmsprop,
 )
+from optimizer_cases import CASES, LEARNED_TABLE, TABLE, downhill_velo, extras
 
 pytestmark = pytest.mark.usefixtures("strict_jax")
 
 
-class Case(NamedTuple):
-    """An optimizer: untrained weights that descend, and how it is built from them."""
-
-    init_theta: Callable[[jax.Array], Any]
-    build: Callable[[Any], optax.GradientTransformationExtraArgs]
-    steps: int
-
-
-def downhill_open(key):
-    """OPEN that follows the gradient's sign: untrained weights go in no direction."""
-    theta = jax.tree.map(lambda w: 0.0 * w, LEARNED["open"].init_theta(key))
-    # The state is tanh(sign of the gradient), the head passes its positive and its negative part.
-    theta["gru"]["in"]["kernel"] = theta["gru"]["in"]["kernel"].at[13, 0].set(3.0)
-    theta["gru"]["iz"]["bias"] -= 20.0
-    mlp = theta["mlp"]
-    mlp["layers_0"]["kernel"] = mlp["layers_0"]["kernel"].at[0, :2].set(jnp.array([3.0, -3.0]))
-    eye = jnp.eye(16)
-    mlp["layers_3"]["kernel"] = eye
-    for name in ("layers_1", "layers_4"):
-        mlp[name]["scale"] += 1.0
-    mlp["layers_6"]["kernel"] = mlp["layers_6"]["kernel"].at[:2, 0].set(jnp.array([2.0, -2.0]))
-    return theta
-
-
-def downhill_velo(key):
-    """VeLO that follows the clipped gradient."""
-    theta = LEARNED["velo"].init_theta(key, lstm_hidden_size=8, param_inits=4)
-    theta = jax.tree.map(jnp.zeros_like, theta)
-    rnn, stack = theta["rnn_params"], theta["ff_mod_stack"]
-    rnn["rnn_to_controls"]["b"] += 0.01
-    rnn["step_size"]["b"] += 3.0
-    stack["w0__0"] = stack["w0__0"].at[:, 0, :2].set(jnp.array([1.0, -1.0]))
-    stack["w1"] = stack["w1"] + jnp.eye(4)[None]
-    stack["w2"] = stack["w2"].at[:, :2, 0].set(jnp.array([3.0, -3.0]))
-    return theta
-
-
-def small(family, **options):
-    return functools.partial(LEARNED[family].init_theta, **options)
-
-
-def zeros_head(init):
-    """Untrained weights whose heads say 0, so that exp(head) is 1."""
-
-    def made(key):
-        theta = init(key)
-        for name in theta:
-            if name.startswith("mlp"):
-                theta[name] = jax.tree.map(jnp.zeros_like, theta[name])
-        return theta
-
-    return made
-
-
-CASES = {
-    "adam": Case(lambda key: None, lambda theta: adam(3e-3), 200),
-    "rmsprop": Case(lambda key: None, lambda theta: rmsprop(3e-3), 200),
-    "optim4rl": Case(
-        zeros_head(small("optim4rl")),
-        lambda theta: LEARNED["optim4rl"].build(theta, learning_rate=3e-3),
-        200,
-    ),
-    "linear_optim": Case(
-        zeros_head(small("linear_optim")),
-        lambda theta: LEARNED["linear_optim"].build(theta, learning_rate=3e-2),
-        200,
-    ),
-    "l2lgd2": Case(
-        zeros_head(small("l2lgd2")),
-        lambda theta: LEARNED["l2lgd2"].build(theta, learning_rate=3e-2),
-        200,
-    ),
-    "open": Case(downhill_open, LEARNED["open"].build, 300),
-    "velo": Case(downhill_velo, lambda theta: LEARNED["velo"].build(theta, num_steps=200), 200),
-}
-TABLE = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-LEARNED_TABLE = pytest.mark.parametrize(
-    "case", [CASES[name] for name in LEARNED], ids=list(LEARNED)
-)
 TARGET = {"actor": {"a": jnp.linspace(-1.0, 1.0, 12).reshape(3, 4)}, "b": jnp.float32(0.5)}
-
-
-def extras(loss, key):
-    return {
-        "key": key,
-        "loss": loss,
-        "training_fraction": 0.5,
-        "epoch_fraction": 0.25,
-        "activity": None,
-        "nobody_knows_this": jnp.ones(3),
-    }
 
 
 def distance(params):
@@ -148,13 +58,50 @@ def test_descends_alone_and_over_seeds(case):
     """One after another and as a vmapped axis, over seeds and weights: the same numbers."""
     key = jax.random.key(0)
     theta = case.init_theta(key)
-    run = jax.jit(jax.vmap(functools.partial(descend, case), in_axes=(0, 0, 0)))
-    thetas = jax.tree.map(lambda w: jnp.stack([w, w]), theta)
+    run = functools.partial(descend, case)
+    thetas = jax.tree.map(lambda w: jnp.stack([w, 0.9 * w]), theta)
     starts = jax.tree.map(lambda p: jnp.stack([p, p + 0.3]), start())
-    ends = run(thetas, starts, jax.random.split(key, 2))
+    given = thetas, starts, jax.random.split(key, 2)
+    ends = jax.jit(jax.vmap(run))(*given)
     before = jax.vmap(distance)(starts)
     after = jax.vmap(distance)(ends)
     assert (after < 0.8 * before).all(), (before, after)
+    alone = [jax.jit(run)(*jax.tree.map(operator.itemgetter(i), given)) for i in (0, 1)]
+    for i, end in enumerate(alone):
+        for one, both in zip(jax.tree.leaves(end), jax.tree.leaves(ends), strict=True):
+            np.testing.assert_allclose(one, both[i], rtol=1e-3, atol=1e-4)
+
+
+@TABLE
+def test_ignores_what_it_does_not_know(case):
+    params = start()
+    optimizer = case.build(case.init_theta(jax.random.key(0)))
+    given = extras(jnp.float32(1.0), jax.random.key(1))
+    strange = first_update(optimizer, params, params, nobody_knows_this=jnp.ones(3), **given)
+    known = first_update(optimizer, params, params, **given)
+    jax.tree.map(np.testing.assert_array_equal, strange, known)
+
+
+@TABLE
+def test_the_three_kinds_of_decay_reach_every_rule(case):
+    params, grads = start(), jax.tree.map(lambda t: 0.01 * jnp.ones_like(t), TARGET)
+    rule, strength = case.build(case.init_theta(jax.random.key(0))), 0.1
+    given = extras(jnp.float32(1.0), jax.random.key(1))
+    decayed = jax.tree.map(lambda g, p: g + strength * p, grads, params)
+    squares = sum(float(jnp.sum(p**2)) for p in jax.tree.leaves(params))
+    expected = {
+        decoupled_weight_decay: jax.tree.map(
+            lambda u, p: u - strength * p, first_update(rule, grads, params, **given), params
+        ),
+        coupled_weight_decay: first_update(rule, decayed, params, **given),
+        l2_in_loss: first_update(
+            rule, decayed, params, **{**given, "loss": 1.0 + 0.5 * strength * squares}
+        ),
+    }
+    for wrap, theirs in expected.items():
+        ours = first_update(wrap(rule, strength), grads, params, **given)
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-9)
 
 
 @TABLE

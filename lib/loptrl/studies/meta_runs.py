@@ -25,7 +25,7 @@ VERSION = 1
 _DRAW_EVERY_S = 20.0
 # Of a training by gradients and of one by evolution.
 _PANELS = (
-    ("meta_loss", "meta_grad_norm", "meta_agreement", "train_return"),
+    ("meta_loss", "meta_grad_norm", "meta_agreement", "skipped", "train_return"),
     ("fitness_mean", "fitness_center", "fitness_best", "theta_norm"),
 )
 
