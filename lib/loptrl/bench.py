@@ -1,4 +1,4 @@
-"""Throughput of any arm of a study, of OPEN's evolution, and of other people's trainers.
+"""Throughput of any arm of a study, of both kinds of meta-training, and of others' trainers.
 
 Each measurement has a process of its own, so that neither warms the other's caches or takes its
 memory; the first is measured again at the end, since machines are noisy.
@@ -27,12 +27,14 @@ __all__ = [
     "BRAX_ALL",
     "EVOLUTION",
     "EVOLUTION_ALL",
+    "META",
     "OURS",
     "THEIRS",
     "Checkouts",
     "measure_arm",
     "measure_brax",
     "measure_evolution",
+    "measure_meta",
     "report",
 ]
 
@@ -50,6 +52,9 @@ EVOLUTION = "evolution"
 
 EVOLUTION_ALL = "evolution:all"
 """The same with one host device per core."""
+
+META = "meta"
+"""The main meta-training of Optim4RL: eight agents, 2048 environments in all, on all devices."""
 
 THEIRS: Mapping[str, str] = {
     "official:open": "open_multitask/breakout.open",
@@ -254,11 +259,28 @@ def measure_evolution(seconds: float, host_devices: int | None = None) -> dict[s
     return _measured(_rate(lambda s: program.advance(s)[0], state, program, seconds), count)
 
 
+def measure_meta(seconds: float) -> dict[str, float]:
+    """The same for meta-iterations of the recipe `optim4rl/stationary`.
+
+    Args:
+        seconds: about how long to measure; at least two meta-iterations are timed.
+    """
+    count = devices.prepare()
+    from loptrl.studies import meta_recipes, meta_runs
+    from loptrl.studies.meta_training import make_meta_program
+
+    config = meta_recipes.recipe("optim4rl", "stationary").config
+    program = make_meta_program(meta_runs.meta_spec("stationary", config))
+    state, _ = program.advance(program.init())
+    return _measured(_rate(lambda s: program.advance(s)[0], state, program, seconds), count)
+
+
 _OTHERS: Mapping[str, Callable[[float], dict[str, float]]] = {
     BRAX: functools.partial(measure_brax, host_devices=1),
     BRAX_ALL: measure_brax,
     EVOLUTION: functools.partial(measure_evolution, host_devices=1),
     EVOLUTION_ALL: measure_evolution,
+    META: measure_meta,
 }
 """What stands in the place of an arm."""
 

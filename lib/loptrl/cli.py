@@ -177,8 +177,8 @@ class Bench:
     """About how long each measurement takes."""
     arm: Texts = ()
     """STUDY/ARM to measure, or brax, brax:all (one device, and one per core), evolution,
-    evolution:all (one core, and all), official:open, official:open_multi, purejaxrl; repeat for
-    several. Ratios are to the first."""
+    evolution:all (one core, and all), meta, official:open, official:open_multi, purejaxrl; repeat
+    for several. Ratios are to the first."""
     official: Path | None = None
     """A checkout of the OPEN authors' code; without --arm it is measured beside ours."""
     purejaxrl: Path | None = None
