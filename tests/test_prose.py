@@ -32,6 +32,7 @@ def test_the_code_of_the_reuse_page_runs(tmp_path, library_path):
     notebook = ROOT / "notebooks" / "00_two_state_mdp.md"
     script = tmp_path / "page.py"
     script.write_text("\n".join([f"notebook = {str(notebook)!r}", *blocks]), encoding="utf-8")
+    shutil.copytree(ROOT / "data" / "weights", tmp_path / "data" / "weights")
     environment = {**os.environ, "LOPTRL_DATA": str(tmp_path / "data")}
     done = subprocess.run(
         [sys.executable, "-W", "error", script],
@@ -52,11 +53,11 @@ def test_the_code_of_the_reuse_page_runs(tmp_path, library_path):
     (learned,) = re.findall(r"^2048 (\S+)$", printed, re.MULTILINE)
     assert float(learned) > 1.95  # 1.75 untrained; the best possible is the friction, 2
     assert "loptrl run adam_collapse --budget laptop --arm adam --seeds 2" in printed
-    digits = dict(
-        re.findall(r"^(\w+), untrained: loss \S+ at first, (\S+) at last$", printed, re.M)
-    )
+    digits = dict(re.findall(r"^(\w+): loss \S+ at first, (\S+) at last$", printed, re.M))
     assert set(digits) == {"optim4rl", "open", "velo"}
-    assert float(digits["optim4rl"]) < 0.5  # ten classes: 2.3 untrained
+    # Ten classes: 2.3 at first. Measured: 0.12, 0.004, and 0.2 to 0.5 by the order of sums.
+    bounds = {"optim4rl": 0.5, "open": 0.5, "velo": 1.0}
+    assert all(float(digits[name]) < bound for name, bound in bounds.items()), digits
 
 
 def test_the_methods_page_says_what_the_configuration_does():
