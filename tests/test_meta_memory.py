@@ -12,10 +12,6 @@ from loptrl.runs import RunSpec
 from loptrl.studies.meta_cost import GIB
 from loptrl.studies.meta_training import make_meta_program
 
-OFFICIAL_BYTES = 31.4 * GIB
-"""The same analysis of the official computation: through the physics over the 85 env steps of 4
-inner updates, Ant with 2048 environments (this project's design, section 5)."""
-
 SMALL: dict[str, Any] = {
     "agents": 2,
     "inner_updates": 4,
@@ -34,11 +30,11 @@ def compiled_bytes(config: MetaConfig) -> int:
 def test_eight_agents_of_the_official_size_on_the_ant():
     """2048 environments each, 4 inner updates of 4 x 8 minibatches of 1024 rollouts of 5.
 
-    The bound for a single agent holds for all eight: they wait for one another.
+    The bound for a single agent holds for all eight: they wait for one another. It is less
+    than a fiftieth of the official computation's, which page 07 has.
     """
     used = compiled_bytes(MetaConfig(agents=8, num_envs=2048))
     assert used < 0.75 * GIB
-    assert used < OFFICIAL_BYTES / 30
 
 
 @pytest.mark.long

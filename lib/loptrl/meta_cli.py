@@ -119,6 +119,10 @@ class ByGradients(_Training):
     """PPO iterations that the meta-gradient goes through."""
     meta_lr: Number = None
     """Step size of the outer Adam."""
+    meta_grad_norm: Word = None
+    """Bound on the meta-gradient's norm, or none."""
+    meta_grad_clip: Word = None
+    """Bound on each entry of the meta-gradient, or none."""
     agent_l2: Number = None
     """Strength of L2 in the agents' loss."""
     meta_l2: Number = None
@@ -163,8 +167,14 @@ class ByGradients(_Training):
             "through_dynamics": self.through_dynamics,
         }
         given = {name: value for name, value in given.items() if value is not None}
-        if self.reset_interval is not None:
-            given["reset_interval"] = _interval(self.reset_interval)
+        for name, kind in (
+            ("reset_interval", int),
+            ("meta_grad_norm", float),
+            ("meta_grad_clip", float),
+        ):
+            text = getattr(self, name)
+            if text is not None:
+                given[name] = _number_or_none(name, text, kind)
         if self.phase and (self.task or self.drift):
             raise LoptrlError("expected either --phase, or --task and --drift, got both")
         if self.phase:
@@ -176,15 +186,14 @@ class ByGradients(_Training):
         return given | self._initial()
 
 
-def _interval(text: str) -> int | None:
+def _number_or_none(name: str, text: str, kind: type[int] | type[float]) -> int | float | None:
     if text == "none":
         return None
     try:
-        return int(text)
+        return kind(text)
     except ValueError:
-        raise LoptrlError(
-            f"--reset-interval expects a whole number or none, got {text!r}"
-        ) from None
+        flag, what = name.replace("_", "-"), "a whole number" if kind is int else "a number"
+        raise LoptrlError(f"--{flag} expects {what} or none, got {text!r}") from None
 
 
 def _phase(text: str) -> dict[str, object]:
