@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from loptrl import cli
+from loptrl.errors import LoptrlError
 from loptrl.meta.config import MetaConfig
 from loptrl.meta.program import outer_optimizer
+from loptrl.studies import meta_training
 
 THETA = {"w": jnp.array([2.0, -3.0])}
 FREE = {"meta_grad_norm": None, "meta_grad_clip": None, "meta_learning_rate": 1e-3}
@@ -58,3 +60,18 @@ def test_bounds_on_the_command_line(given, words, capsys, tmp_path, monkeypatch)
         cli.main(["meta", "optim4rl", "--name", "mine", "--task", "probe_reach", *given])
     assert words in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+def test_agents_at_once_reach_the_pipeline_and_no_configuration(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path / "cache"))
+
+    def made(spec, finished, *, together):
+        raise LoptrlError(f"{together} together, {'together' in spec.config}")
+
+    monkeypatch.setattr(meta_training, "make_meta_program", made)
+    line = ["meta", "optim4rl", "--name", "mine", "--task", "probe_reach"]
+    for given, words in (([], "None together, False"), (["--agents-at-once", "2"], "2 together")):
+        with pytest.raises(SystemExit):
+            cli.main([*line, *given])
+        assert words in capsys.readouterr().err

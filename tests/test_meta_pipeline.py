@@ -252,10 +252,10 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     optimizers.optim4rl("mine").init({"w": jnp.zeros(3)})
     ours, made = tmp_path / "data/weights/optim4rl", meta_training.make_meta_program
 
-    def overtaken(*given):
+    def overtaken(*given, **named):
         for end in ("npz", "json"):
             shutil.copy(ours / f"mine.{end}", ours / f"late.{end}")
-        return made(*given)
+        return made(*given, **named)
 
     monkeypatch.setattr(meta_training, "make_meta_program", overtaken)
     with pytest.raises(SystemExit):

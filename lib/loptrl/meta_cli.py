@@ -46,6 +46,7 @@ class _Training:
             command=self._command(),
             licence=LICENCE if self.recipe is not None and not changed else None,
             time_limit=self.time_limit,
+            agents_at_once=getattr(self, "agents_at_once", None),
         )
         told = self._told(done.run.frame)
         print(f"{config.rule}/{name}: {told}; the weights are in {done.path}")
@@ -131,6 +132,9 @@ class ByGradients(_Training):
     """Length in env steps of all agents together."""
     init: Word = None
     """Weights to start from, such as optim4rl/stationary."""
+    agents_at_once: Count = None
+    """Agents stepped together on a device; the others wait and take little memory. One on a CPU,
+    all elsewhere by default."""
     through_dynamics: bool | None = None
     """Let the meta-gradient flow through the physics, as the official PPO code does."""
     seed: int = 0

@@ -61,6 +61,7 @@ def train(
     licence: str | None = None,
     store: Store | None = None,
     time_limit: str | float | None = None,
+    agents_at_once: int | None = None,
     progress: Any = "auto",
 ) -> Trained:
     """Meta-train, or find it done: a stored run, and weights of that name with a card.
@@ -78,6 +79,7 @@ def train(
         licence: of the weights, an SPDX identifier for the card; None names none.
         store: default the committed results.
         time_limit: see `loptrl.drive.load_or_run`.
+        agents_at_once: `together` of a `meta.pipeline.Pipeline`, for a training by gradients.
         progress: see `loptrl.progress.Progress`.
 
     Raises:
@@ -117,7 +119,7 @@ def train(
         from loptrl.studies import meta_training
 
         if isinstance(config, MetaConfig):
-            return meta_training.make_meta_program(spec, finished)
+            return meta_training.make_meta_program(spec, finished, together=agents_at_once)
         if isinstance(config, EvolutionConfig):
             return meta_training.make_evolution_program(spec, finished)
         return meta_training.make_supervised_program(spec, finished)

@@ -92,11 +92,12 @@ def make_meta_program(
     *,
     config_type: type[MetaConfig] = MetaConfig,
     most_devices: int | None = None,
+    together: int | None = None,
 ) -> Any:
-    """The `MetaProgram` of a run; `finished`: see there."""
+    """The `MetaProgram` of a run; `finished`: see there, `together`: see `Pipeline`."""
     devices.prepare()
     config = config_type.from_dict(plain(spec.config))
-    return _meta_program(config, spec.seed, finished, most_devices=most_devices)
+    return _meta_program(config, spec.seed, finished, most_devices=most_devices, together=together)
 
 
 def _meta_program(
@@ -105,6 +106,7 @@ def _meta_program(
     finished: Callable[[Any, int], None] = lambda theta, slices: None,
     *,
     most_devices: int | None = None,
+    together: int | None = None,
 ) -> Any:
     from loptrl.envs.drift import Drift
     from loptrl.meta.bilevel import Bilevel
@@ -136,7 +138,7 @@ def _meta_program(
             whole,
         )
         count = share_devices(config.agents, most_devices)
-        pipelines[world] = Pipeline(bilevel, config.agents, devices=count)
+        pipelines[world] = Pipeline(bilevel, config.agents, devices=count, together=together)
         actuators[world] = vector.world.num_actuators
 
     def table(env_steps: Any, phase: Any, seed: int) -> Any:
