@@ -27,6 +27,7 @@ from loptrl.studies import (
     gradient_statistics,
     meta_cost,
     meta_runs,
+    optim4rl_l2,
     physics_path,
 )
 from loptrl.studies.gradient_evidence import distances_to_iid
@@ -371,15 +372,29 @@ def test_own_meta_trainings_stand_beside_the_published_speed(place, empty):
     assert "made 8,000 to 13,000 env steps per second on one core" in said and "99,000" not in said
 
 
+def test_the_smaller_sizes_stand_beside_the_full_ones(place, empty):
+    assert "No run is stored of Optim4RL (direct)" in cost_report.on_quality(empty)
+    for name in ("drift", "reduced"):
+        stored_runs.keep_weights(place / "data", name, {"w": np.ones(3, np.float32)})
+    for spec in optim4rl_l2.STUDY.specs("laptop", ["drift", "reduced"]):
+        stored_runs.keep(empty, spec, 3000.0 if spec.arm == "drift" else 2000.0)
+    for spec in adam_collapse.STUDY.specs("laptop", ["adam"]):
+        stored_runs.keep(empty, spec, 4000.0)
+    said = cost_report.on_quality(empty)
+    assert "The full size minus the reduced (5 seeds, seed against seed): 1,0" in said
+    assert "better: the interval excludes 0" in said and "**supported**" in said
+
+
 def test_a_panel_without_a_measurement_leaves_the_other_drawn(place, empty):
     agents = [meta_cost.arm_name("updates", 128, 4, n) for n in (2, 4, 8)]
     for spec in meta_cost.STUDY.specs("laptop", agents):
         keep(empty, spec, costs_of(spec))
     evidence = cost_report.load(store=empty, compute="never")
     figure = cost_report.time_figure(evidence)
-    full, bare = sorted(figure.axes, key=lambda axes: -len(axes.lines))
-    assert full.lines and not bare.lines
-    assert full.get_yscale() == bare.get_yscale() == "log"
+    *bare, full = figure.axes
+    assert full.lines and full.get_xlabel() == "agents" and len(bare) == 2
+    assert not any(axes.lines for axes in bare)
+    assert {axes.get_yscale() for axes in figure.axes} == {"log"}
     assert figure._repr_png_()
 
 

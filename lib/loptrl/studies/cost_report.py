@@ -17,7 +17,8 @@ from loptrl import status_page, style
 from loptrl.errors import MissingRun
 from loptrl.plots.axes import legend, log_ticks
 from loptrl.runs import Store
-from loptrl.studies import meta_recipes, meta_runs
+from loptrl.studies import changing_ant_report as shared
+from loptrl.studies import meta_recipes, meta_runs, optim4rl_l2_report
 from loptrl.studies.evidence import Compute, StudyEvidence, gather
 from loptrl.studies.meta_cost import (
     AGENTS,
@@ -31,6 +32,7 @@ from loptrl.studies.meta_cost import (
 )
 from loptrl.studies.published import published
 from loptrl.studies.signed import note, signed
+from loptrl.studies.words import paragraphs
 
 __all__ = [
     "gib",
@@ -41,6 +43,7 @@ __all__ = [
     "on_causes",
     "on_gpu_time",
     "on_memory",
+    "on_quality",
     "on_time",
     "overview",
     "seconds",
@@ -157,35 +160,31 @@ def on_causes(evidence: StudyEvidence) -> str:
 
 
 def memory_figure(evidence: StudyEvidence) -> Figure:
-    """Peak memory against environments and inner updates, one line for each way."""
-    panels = {
-        "environments": (ENVIRONMENTS, lambda way, n: arm_name(way, n, 4, 1)),
-        "inner updates": (INNER_UPDATES, lambda way, k: arm_name(way, 128, k, 1)),
-    }
-    return _figure(evidence, panels, gib, "GiB")
+    """Peak memory against environments, inner updates and agents, one line for each way."""
+    return _figure(evidence, gib, "GiB")
 
 
 def time_figure(evidence: StudyEvidence) -> Figure:
-    """Time of a meta-iteration against environments and agents, one line for each way."""
-    panels = {
-        "environments": (ENVIRONMENTS, lambda way, n: arm_name(way, n, 4, 1)),
-        "agents": (AGENTS, lambda way, n: arm_name(way, 128, 4, n)),
-    }
-    return _figure(evidence, panels, seconds, "seconds")
+    """Time of a meta-iteration against environments, inner updates and agents, by way."""
+    return _figure(evidence, seconds, "seconds")
+
+
+_PANELS: Mapping[str, tuple[Sequence[int], Callable[[str, int], str]]] = {
+    "environments": (ENVIRONMENTS, lambda way, n: arm_name(way, n, 4, 1)),
+    "inner updates": (INNER_UPDATES, lambda way, k: arm_name(way, 128, k, 1)),
+    "agents": (AGENTS, lambda way, n: arm_name(way, 128, 4, n)),
+}
 
 
 def _figure(
-    evidence: StudyEvidence,
-    panels: dict[str, tuple[Sequence[int], Callable[[str, int], str]]],
-    value: Callable[[StudyEvidence, str], float],
-    unit: str,
+    evidence: StudyEvidence, value: Callable[[StudyEvidence, str], float], unit: str
 ) -> Figure:
     drawn: list[str] = []
     with style.context():
         figure = style.new_figure(3.6)
-        grid = figure.subplots(1, len(panels), sharey=True)
+        grid = figure.subplots(1, len(_PANELS), sharey=True)
         handles = {}
-        for axes, (_, (sizes, name)) in zip(grid, panels.items(), strict=True):
+        for axes, (_, (sizes, name)) in zip(grid, _PANELS.items(), strict=True):
             for way, words in WAYS.items():
                 arms = {size: name(way, size) for size in sizes}
                 if sum(arm in evidence.all_arms for arm in arms.values()) < 2:
@@ -210,7 +209,7 @@ def _figure(
             axes.set_title(unit)
         if not drawn:
             return note("Not drawn: no measurement is stored.")
-        for axes, (xlabel, (sizes, _)) in zip(grid, panels.items(), strict=True):
+        for axes, (xlabel, (sizes, _)) in zip(grid, _PANELS.items(), strict=True):
             _doubling(axes, sizes, xlabel)
         _log_heights(grid)
         legend(figure, list(handles.values()))
@@ -265,6 +264,26 @@ def on_time(evidence: StudyEvidence) -> str:
     return (
         "With 128 environments, 4 inner updates and one agent, in multiples of the time of this "
         f"project's default ({WAYS['updates']}, {base:.1f} s): {'; '.join(parts)}."
+    )
+
+
+def on_quality(store: Store | None = None) -> str:
+    """Final returns with rules of the full and of the reduced size, and the verdict on C14.
+
+    Args:
+        store: of study 2's runs; default the committed results.
+
+    Raises:
+        DamagedRun: a run is stored and damaged.
+    """
+    evidence = optim4rl_l2_report.load(compute="never", store=store)
+    gain = shared.gain(evidence, "drift", "reduced")
+    return paragraphs(
+        [
+            shared.finals(evidence, ("drift", "reduced")),
+            f"The full size minus the reduced {gain}." if gain else "",
+            *shared.decided(optim4rl_l2_report.claims(evidence), optim4rl_l2_report.SAID, "C14"),
+        ]
     )
 
 
