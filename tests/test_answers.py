@@ -107,6 +107,10 @@ def test_trained_rules_are_compared_with_adam_seed_by_seed(store):
     words = answers.under_change(answers.load(store))
     assert "Of 1 set of trained OPEN weights on the changing Ant none is shown" in words
     assert "3 of 3 runs" in words and "VeLO was not run under change." in words
+    assert "whose step size" not in words
+    keep_levels(store, open_change.STUDY, ["adam_annealed"], {"adam_annealed": 3700.0})
+    words = answers.under_change(answers.load(store))
+    assert "whose step size falls over the run (3 seeds, seed against seed): 200 [" in words
 
 
 def test_velo_alone_meets_no_changes():

@@ -114,9 +114,15 @@ def under_change(evidence: Mapping[str, Any]) -> str:
             " With a sixth of its step size, in steps as long as Adam's, the Optim4RL that was "
             f"trained directly minus Adam {shorter}."
         )
+    annealed = gain(evidence["13_open_change"], "open", "adam_annealed")
+    if annealed:
+        annealed = (
+            " OPEN from the stationary Ant minus its authors' Adam, whose step size falls over the "
+            f"run {annealed}."
+        )
     return (
         f"**Do learned optimizers help when the problem keeps changing? {said} VeLO was not "
-        f"run under change.**{shorter}"
+        f"run under change.**{annealed}{shorter}"
     )
 
 
@@ -139,8 +145,8 @@ def _beside_adam(evidence: Mapping[str, Any], optimizer: str) -> str:
     return (
         f"Of {len(differences)} {plural('set', len(differences))} of trained {optimizer} weights "
         f"on the changing Ant {better or 'none'} {'is' if better < 2 else 'are'} shown to end "
-        f"above default Adam and {worse or 'none'} to end below it, seed against seed; {below} of "
-        f"{runs} runs, on the same {seeds} seeds at most, end below."
+        f"above default Adam and {worse or 'none'} to end below it, seed against seed; "
+        f"{below or 'none'} of {runs} runs, on the same {seeds} seeds at most, end below."
     )
 
 
