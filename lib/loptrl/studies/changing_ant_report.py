@@ -11,7 +11,7 @@ from loptrl import stats, status_page, weights
 from loptrl.errors import WeightsError
 from loptrl.studies.changing_ant_evidence import AntEvidence, JointEvidence
 from loptrl.studies.words import change, estimate, interval, listed, paragraphs, plural
-from loptrl.style import format_steps
+from loptrl.style import METRICS, format_steps
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
 __all__ = [
@@ -24,12 +24,12 @@ __all__ = [
     "gains",
     "inside_table",
     "lacking",
+    "multiples",
     "overview",
     "pairs",
     "rng",
     "statuses",
     "too_few",
-    "updates",
     "weights_table",
 ]
 
@@ -40,6 +40,8 @@ _AT_THE_END = {
     "dormant_fraction_actor": "dormant",
     "feature_rank_actor": "rank",
 }
+
+_TITLES = {name: METRICS[name].title for name in ("update_norm", "approx_kl")}
 
 
 def rng() -> np.random.Generator:
@@ -174,27 +176,29 @@ def gains(evidence: AntEvidence, arms: Iterable[str], other: str, words: str) ->
     )
 
 
-def updates(evidence: AntEvidence, arms: Iterable[str], other: str, words: str) -> str:
-    """How many times another arm's update each arm takes, on the average over its runs.
+def multiples(
+    evidence: AntEvidence, arms: Iterable[str], other: str, words: str, metric: str = "update_norm"
+) -> str:
+    """How many times another arm's metric each arm has, on the average over its runs.
 
     Args:
         evidence: the runs.
         arms: those without a run that did not diverge are left out.
         other: the arm to compare with, named by `words`.
         words: such as "Adam's".
+        metric: a column of the runs, by default the norm of an update.
     """
     found = [arm for arm in arms if evidence.whole(arm).runs]
     if not found or not evidence.whole(other).runs:
-        return "No runs that did not diverge are stored, whose updates could be compared."
-    level = stats.iqm(_mean_update(evidence, other))
-    parts = [
-        f"{_label(evidence, arm)} {estimate(_mean_update(evidence, arm) / level)}" for arm in found
-    ]
-    return f"Update norm over the whole run, in multiples of {words}: {'; '.join(parts)}."
-
-
-def _mean_update(evidence: AntEvidence, arm: str) -> np.ndarray:
-    return evidence.metric(arm, "update_norm")[1].mean(axis=1)
+        return f"No runs that did not diverge are stored, whose {_TITLES[metric]} can be compared."
+    means = {arm: evidence.metric(arm, metric)[1].mean(axis=1) for arm in (other, *found)}
+    level = stats.iqm(means[other])
+    parts = [f"{_label(evidence, arm)} {estimate(means[arm] / level)}" for arm in found]
+    title = _TITLES[metric]
+    return (
+        f"{title[0].upper()}{title[1:]} over the whole run, in multiples of {words}: "
+        f"{'; '.join(parts)}."
+    )
 
 
 def ends(evidence: AntEvidence, arm: str, beside: tuple[str, str] | None = None) -> str:

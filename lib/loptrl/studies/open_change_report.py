@@ -74,7 +74,8 @@ def on_change(evidence: JointEvidence) -> str:
             shared.finals(evidence, CHANGING),
             shared.gains(evidence, CHANGING[1:], "adam", "with default Adam"),
             shared.gains(evidence, _WHO, "adam_annealed", "with the annealed Adam"),
-            shared.updates(evidence, CHANGING[1:], "adam", "default Adam's"),
+            shared.multiples(evidence, CHANGING[1:], "adam", "default Adam's"),
+            shared.multiples(evidence, CHANGING[1:], "adam", "default Adam's", "approx_kl"),
         ]
     )
 

@@ -159,7 +159,7 @@ def on_sizes(evidence: JointEvidence) -> str:
 
 def on_inside(evidence: JointEvidence) -> str:
     """How many times Adam's update each arm takes, on the average over its runs."""
-    return shared.updates(evidence, STUDY.arms, "adam", "Adam's")
+    return shared.multiples(evidence, STUDY.arms, "adam", "Adam's")
 
 
 def overview(evidence: JointEvidence) -> str:

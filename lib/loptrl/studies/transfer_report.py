@@ -196,7 +196,7 @@ def _gained(evidence: JointEvidence) -> str:
         [
             shared.gains(evidence, TRAINED, "untrained", "with untrained weights"),
             shared.gains(evidence, arms, "adam", "with default Adam"),
-            shared.updates(evidence, TRAINED, "untrained", "the untrained rule's"),
+            shared.multiples(evidence, TRAINED, "untrained", "the untrained rule's"),
         ]
     )
 
