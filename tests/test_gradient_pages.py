@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,10 +10,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import stored_runs
-from loptrl import cli, verdicts
+from loptrl import cli
 from loptrl.errors import LoptrlError
 from loptrl.meta.config import EDGES, CostConfig, StatisticsConfig
-from loptrl.meta.cost import CostProgram
 from loptrl.paths import repo_root
 from loptrl.runs import Store
 from loptrl.specs import plain
@@ -218,47 +216,6 @@ def test_a_measurement_of_cost(empty):
     assert (run.frame["seconds"].iloc[1:] > 0).all()
 
 
-class Toy:
-    """A meta-training of which nothing is compiled."""
-
-    env_steps_per_slice = 7
-
-    def __init__(self):
-        self.done = 0
-
-    def compiled(self):
-        kinds = {"temp": 100, "argument": 10, "output": 20, "alias": 5}
-        sizes = SimpleNamespace(**{f"{n}_size_in_bytes": v for n, v in kinds.items()})
-        return SimpleNamespace(memory_analysis=lambda: sizes)
-
-    def init(self):
-        return SimpleNamespace(iteration=0)
-
-    def advance(self, state):
-        self.done += 1
-        after = SimpleNamespace(iteration=state.iteration + 1)
-        return after, [{"env_steps": 7 * after.iteration, "skipped": 0}]
-
-
-def test_meta_iterations_that_are_timed():
-    program = CostProgram(Toy(), 2)
-    state, rows = program.init(), []
-    for _ in range(program.num_slices):
-        state, new = program.advance(state)
-        rows += new
-    assert [row["env_steps"] for row in rows] == [7, 14, 21]
-    assert [row.get("compiled_bytes") for row in rows] == [125, None, None]
-    assert all(row["seconds"] >= 0 and row["process_bytes"] > 0 for row in rows[1:])
-
-
-def test_what_does_not_fit_is_only_compiled():
-    toy = Toy()
-    program = CostProgram(toy, 0)
-    _, rows = program.advance(program.init())
-    assert rows == [{"env_steps": 1, "compiled_bytes": 125}] and toy.done == 0
-    assert (program.num_slices, program.env_steps_per_slice) == (1, 1)
-
-
 # --- what is made of them -----------------------------------------------------------------------
 
 
@@ -412,56 +369,3 @@ def test_meta_gradients_that_are_not_finite_are_left_out(place, empty):
     assert found.shape == (2,) and np.isfinite(found).all()
     assert gradient_report.claims(both)["H1"].status == "undecided"
     assert gradient_cells(both)[0][0].axes
-
-
-# --- verdicts -----------------------------------------------------------------------------------
-
-RNG = np.random.default_rng
-
-
-@pytest.mark.parametrize(
-    ("changing", "still", "status"),
-    [
-        ([0.01, 0.02, 0.03], [0.3, 0.31, 0.32], "supported"),
-        ([0.3, 0.31, 0.32], [0.01, 0.02, 0.03], "undecided"),
-        ([0.01, 0.02, 0.03], [0.01, 0.02, 0.03], "undecided"),
-        ([0.6, 0.7, 0.8], [0.9, 0.9, 0.9], "contradicted"),
-        ([0.01, 0.02], [0.3, 0.31], "undecided"),
-    ],
-)
-def test_c15(changing, still, status):
-    assert verdicts.c15(changing, still, rng=RNG(0)).status == status
-
-
-@pytest.mark.parametrize(
-    ("pipeline", "lockstep", "status"),
-    [
-        # Seeds differ more than the pools: they are paired.
-        ([1.0, 2.0, 3.0], [1.2, 2.2, 3.2], "supported"),
-        ([1.2, 2.2, 3.2], [1.0, 2.0, 3.0], "contradicted"),
-        ([1.0, 2.2, 3.0], [1.2, 2.0, 3.1], "undecided"),
-        ([1.0, 2.0], [1.2, 2.2], "undecided"),
-    ],
-)
-def test_c16(pipeline, lockstep, status):
-    assert verdicts.c16(pipeline, lockstep, rng=RNG(0)).status == status
-
-
-LOW, HIGH = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
-
-
-@pytest.mark.parametrize(
-    ("ratio", "physics", "data", "physics_final", "data_final", "status"),
-    [
-        (30.0, LOW, HIGH, LOW, HIGH, "supported"),
-        (5.0, LOW, HIGH, LOW, HIGH, "undecided"),
-        (None, LOW, HIGH, LOW, HIGH, "undecided"),
-        (30.0, HIGH, LOW, LOW, HIGH, "contradicted"),
-        (30.0, LOW, LOW, LOW, HIGH, "contradicted"),
-        (30.0, LOW, HIGH, HIGH, LOW, "contradicted"),
-        (30.0, LOW, HIGH, [], HIGH, "undecided"),
-    ],
-)
-def test_h1(ratio, physics, data, physics_final, data_final, status):
-    found = verdicts.h1(ratio, physics, data, physics_final, data_final, rng=RNG(0))
-    assert found.status == status
