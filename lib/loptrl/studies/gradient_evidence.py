@@ -14,7 +14,7 @@ from loptrl.runs import Store
 from loptrl.studies.evidence import Compute, Curve, StudyEvidence, gather
 from loptrl.studies.gradient_statistics import LIFE, STUDY, arm_name
 
-__all__ = ["GradientEvidence", "distances_to_iid", "load"]
+__all__ = ["GradientEvidence", "distances_to_iid", "load", "pipeline_pools"]
 
 PIPELINE = 8
 """Agents of staggered ages, as in the meta-trainings."""
@@ -104,11 +104,15 @@ def distances_to_iid(shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         With a pipeline, and without, each [num_seeds], in decades.
     """
+    return _distance(pipeline_pools(shares)), _distance(shares)
+
+
+def pipeline_pools(shares: np.ndarray) -> np.ndarray:
+    """What agents of staggered ages see at each time, like the histograms by age it is made of."""
     ages = shares.shape[1]
     offsets = np.arange(PIPELINE) * ages // PIPELINE
     at = (np.arange(ages)[:, None] + offsets) % ages
-    pools = shares[:, at].mean(axis=2)
-    return _distance(pools), _distance(shares)
+    return shares[:, at].mean(axis=2)
 
 
 def _distance(pools: np.ndarray) -> np.ndarray:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from loptrl import plots, stats, style
 from loptrl.meta.config import EDGES
 from loptrl.plots.axes import legend, number_axis, step_axis
-from loptrl.studies.gradient_evidence import GradientEvidence
-from loptrl.studies.gradient_statistics import INNER_UPDATES, PATHS, WORLDS, arm_name
+from loptrl.studies.gradient_evidence import GradientEvidence, pipeline_pools
+from loptrl.studies.gradient_statistics import INNER_UPDATES, LIFE, PATHS, WORLDS, arm_name
 from loptrl.studies.signed import note, signed
 from loptrl.studies.words import interval
 
@@ -126,7 +128,10 @@ def age_figure(evidence: GradientEvidence) -> Figure:
 
 
 def histogram_figure(evidence: GradientEvidence) -> Figure:
-    """The sizes of the entries of an agent's gradient, by the agent's age, mean over seeds."""
+    """The sizes of an agent's gradient entries by age, and what one time sees of them.
+
+    Beneath the heat maps: agents of one age at three times of a life, and staggered ones at all.
+    """
     arms = [arm_name("full", "data", world, 4) for world in WORLDS]
     there = [arm for arm in arms if evidence.whole(arm).runs]
     if not there:
@@ -135,17 +140,51 @@ def histogram_figure(evidence: GradientEvidence) -> Figure:
         "shares", ["white", style.COLOURS["optim4rl"], style.INK]
     )
     with style.context():
-        figure = style.new_figure(2.9)
-        grid = figure.subplots(1, len(there), sharey=True, squeeze=False)[0]
-        for axes, arm in zip(grid, there, strict=True):
+        figure = style.new_figure(6.2)
+        grid, under = figure.subplots(2, len(there), sharey="row", squeeze=False)
+        for axes, below, arm in zip(grid, under, there, strict=True):
             ages, shares = evidence.histograms(arm)
-            mean = shares.mean(axis=0)[:, 1:-1] / (EDGES[1] - EDGES[0])
+            mean = _density(shares)
             edges = np.concatenate([[0.0], ages])
             drawn = axes.pcolormesh(edges, EDGES, mean.T, cmap=colours, vmin=0, vmax=1)
             axes.set_title("nothing changes" if ".still." in arm else "under change")
             axes.set_xlabel("env steps of one agent")
             axes.set_ylim(-8, 0)
             step_axis(axes, float(ages[-1]), ticks=3)
+            handles = _pools(below, shares[:, :LIFE])
         grid[0].set_ylabel("log10 of an entry's size")
+        under[0].set_ylabel("share per decade")
         figure.colorbar(drawn, ax=list(grid), label="share per decade")
+        legend(figure, handles)
     return signed(figure, evidence, there)
+
+
+def _density(shares: np.ndarray) -> np.ndarray:
+    """Shares per decade, mean over seeds, [num_ages, num_bins], without what lies outside."""
+    return shares.mean(axis=0)[:, 1:-1] / (EDGES[1] - EDGES[0])
+
+
+def _pools(axes: Axes, shares: np.ndarray) -> list[Line2D]:
+    """What one time sees: agents of one age at three ages, and staggered ones, a band over time."""
+    centres = (EDGES[1:] + EDGES[:-1]) / 2
+    alike, staggered = _density(shares), _density(pipeline_pools(shares))
+    color, last = style.COLOURS["optim4rl"], len(alike) - 1
+    lines = [
+        axes.plot(
+            centres, alike[age], color=style.mixed(color, amount), ls=dashes, lw=1.6, label=words
+        )[0]
+        for age, amount, dashes, words in (
+            (0, 0.45, (0, (1.2, 1.2)), "one age: young"),
+            (last // 2, 0.2, (0, (5, 1.6)), "one age: half a life"),
+            (last, 0.0, "-", "one age: a whole life"),
+        )
+    ]
+    axes.fill_between(
+        centres, staggered.min(axis=0), staggered.max(axis=0), color=style.INK, alpha=0.25, lw=0
+    )
+    lines += axes.plot(
+        centres, staggered.mean(axis=0), color=style.INK, lw=1.6, label="staggered ages"
+    )
+    axes.set_xlim(-8, 0)
+    axes.set_xlabel("log10 of an entry's size")
+    return lines
