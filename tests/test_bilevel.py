@@ -124,6 +124,7 @@ RULES = {
     "optim4rl": optimizers.optim4rl,
     "open": optimizers.open_optimizer,
     "linear_optim": optimizers.LEARNED["linear_optim"],
+    "l2lgd2": optimizers.LEARNED["l2lgd2"],
     "velo": optimizers.velo,
 }
 SIZES = {"velo": {"lstm_hidden_size": 4, "param_inits": 2}}
@@ -152,7 +153,7 @@ CASES = [
     ("optim4rl", 3),
     *(
         pytest.param(*case, marks=pytest.mark.long)
-        for case in (("linear_optim", 3), ("open", 3), ("velo", 2))
+        for case in (("linear_optim", 3), ("l2lgd2", 3), ("open", 3), ("velo", 2))
     ),
 ]
 
