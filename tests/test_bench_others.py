@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loptrl import bench
-from loptrl.errors import LoptrlError
+from loptrl import bench, status_page
+from loptrl.errors import LoptrlError, StoreError
 
 TRAIN = """
 import jax, jax.numpy as jnp
@@ -98,6 +99,26 @@ def test_a_pair_has_a_ratio_of_its_own(checkouts, monkeypatch):
     table = bench.report(1.0, ["open_multitask/breakout.adam", "purejaxrl"], checkouts)
     last = "open_multitask/breakout.adam makes 1.50 times the env steps/s of purejaxrl"
     assert table.splitlines()[-1] == last
+
+
+def test_what_is_kept_is_what_the_status_page_shows(checkouts, monkeypatch, tmp_path):
+    def measured(name, seconds, where):
+        return {"env_steps_per_s": 1500.0, "devices": 2, "peak_memory_gib": 0.5}
+
+    monkeypatch.setattr(bench, "_in_process", measured)
+    file = tmp_path / "new" / "speed.csv"
+    assert "No measurement is stored" in status_page.speed(file)
+    told = bench.report(3.0, [bench.META, bench.EVOLUTION], to=file)
+    shown = status_page.speed(file)
+    assert shown.count("| 1,500 | 1.00 |") == 3 and "3 s each" in shown
+    assert "in multiples of meta" in shown and datetime.date.today().isoformat() in shown
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError) as error:
+        bench.report(3.0, [bench.META, bench.EVOLUTION], to=tmp_path / "file" / "speed.csv")
+    assert told in str(error.value), "what took minutes is not lost"
+    file.write_text("# something\nelse\n")
+    with pytest.raises(LoptrlError, match="measure again"):
+        status_page.speed(file)
 
 
 def test_their_interpreter_is_asked_for_and_named_where_it_is_not(checkouts, tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import functools
 import json
 import os
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from loptrl import devices, provenance
-from loptrl.errors import LoptrlError
+from loptrl.errors import LoptrlError, StoreError
+from loptrl.files import write_together
 
 __all__ = [
     "BRAX",
@@ -304,7 +306,12 @@ def _in_process(name: str, seconds: float, checkouts: Checkouts) -> dict[str, fl
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def report(seconds: float, names: Sequence[str], checkouts: Checkouts | None = None) -> str:
+def report(
+    seconds: float,
+    names: Sequence[str],
+    checkouts: Checkouts | None = None,
+    to: Path | None = None,
+) -> str:
     """The table that `loptrl bench` prints, with each rate's ratio to the first one's mean.
 
     Where others' code and its counterpart here were measured, their ratio stands beneath.
@@ -314,8 +321,10 @@ def report(seconds: float, names: Sequence[str], checkouts: Checkouts | None = N
         names: arms as STUDY/ARM, `BRAX`, `EVOLUTION` and the like, and of `THEIRS`; the first is
             measured again at the end.
         checkouts: of the others' code, which their names need.
+        to: a file that gets the table too, as `status_page.speed` reads it.
 
     Raises:
+        StoreError: the file cannot be written; the measurements are in its words.
         LoptrlError: `seconds` is not above 0, an arm is unknown, a checkout is none, or a
             measurement failed.
     """
@@ -345,7 +354,31 @@ def report(seconds: float, names: Sequence[str], checkouts: Checkouts | None = N
         for theirs, ours in THEIRS.items()
         if ours in rates and theirs in rates
     ]
-    return "\n".join(lines)
+    told = "\n".join(lines)
+    if to is not None:
+        try:
+            _keep(to, seconds, results, level)
+        except StoreError as error:
+            raise StoreError(f"{error}; what was measured:\n{told}") from error
+    return told
+
+
+def _keep(
+    to: Path, seconds: float, results: Sequence[tuple[str, Mapping[str, float]]], level: float
+) -> None:
+    """The measurements as a CSV file, whose first line says when and on what they were made."""
+    rows = [
+        f"{name},{r['env_steps_per_s']:.0f},{r['env_steps_per_s'] / level:.3f},"
+        f"{r['devices']:.0f},{r['peak_memory_gib']:.2f}"
+        for name, r in results
+    ]
+    made = datetime.date.today().isoformat()
+    head = (
+        f"# {made}, {provenance.processor()}, jax {provenance.versions()['jax']}, "
+        f"{seconds:g} s each, one after another"
+    )
+    columns = "what,env_steps_per_s,of_first,devices,peak_memory_gib"
+    write_together({to: "\n".join([head, columns, *rows, ""]).encode()})
 
 
 def _main() -> None:

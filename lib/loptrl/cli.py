@@ -185,13 +185,16 @@ class Bench:
     """A checkout of purejaxrl, likewise."""
     their_python: Path | None = None
     """The interpreter that has what these checkouts import, older versions than ours."""
+    to: Path | None = None
+    """A file that gets the table too; the status page shows data/speed.csv."""
 
     def __call__(self) -> None:
         from loptrl import bench
 
         checkouts = bench.Checkouts(self.official, self.purejaxrl, self.their_python)
         ours_and_brax = bench.OURS, bench.BRAX, bench.BRAX_ALL
-        print(bench.report(self.seconds, self.arm or checkouts.arms() or ours_and_brax, checkouts))
+        names = self.arm or checkouts.arms() or ours_and_brax
+        print(bench.report(self.seconds, names, checkouts, self.to))
 
 
 _COMMANDS = {

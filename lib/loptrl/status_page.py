@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from loptrl.errors import DamagedRun
+from loptrl.errors import DamagedRun, LoptrlError
+from loptrl.paths import data_dir
 from loptrl.runs import Store
 from loptrl.style import format_steps
 
-__all__ = ["arms_table", "as_markdown", "manifests", "overview", "software_table"]
+__all__ = ["arms_table", "as_markdown", "manifests", "overview", "software_table", "speed"]
 
 Manifest = dict[str, Any]
 
@@ -76,6 +78,38 @@ def software_table(found: Iterable[Manifest]) -> pd.DataFrame:
         counts[name] = counts.get(name, 0) + 1
     rows = [(count, commit, versions) for (versions, commit), count in counts.items()]
     return pd.DataFrame(rows, columns=["runs", "commit", "versions"])
+
+
+def speed(path: Path | None = None) -> str:
+    """What `loptrl bench` measured in one session, as a table, or that nothing is stored.
+
+    Args:
+        path: the file; default `data/speed.csv`.
+
+    Raises:
+        LoptrlError: the file is not one that `loptrl bench --to` writes.
+    """
+    path = data_dir() / "speed.csv" if path is None else path
+    if not path.is_file():
+        return "No measurement is stored; `loptrl bench --to data/speed.csv` makes one."
+    try:
+        made = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        table = pd.read_csv(path, comment="#")
+        rows = pd.DataFrame(
+            {
+                "what": table["what"],
+                "env steps/s": table["env_steps_per_s"].map("{:,.0f}".format),
+                f"in multiples of {table['what'].iloc[0]}": table["of_first"].map("{:.2f}".format),
+                "devices": table["devices"],
+                "GiB": table["peak_memory_gib"].map("{:.2f}".format),
+            }
+        )
+    except (ValueError, KeyError, IndexError, OSError) as error:
+        raise LoptrlError(
+            f"expected measurements as `loptrl bench --to` writes them in {path}, got {error!r}; "
+            "measure again"
+        ) from error
+    return f"Measured on {made}:\n\n{as_markdown(rows)}"
 
 
 def as_markdown(table: pd.DataFrame) -> str:
