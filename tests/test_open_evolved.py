@@ -122,7 +122,13 @@ def test_the_words_follow_the_runs(store):
     assert "1.23 over the first 10 of 100 generations, 5.77 over the last 10." in fitness
     assert "2.02 over the first 5 of 50 generations, 1.98 over the last 5." in fitness
     start = open_evolved_report.on_start(found)
-    assert start.count("better: the interval excludes 0") == 3
+    assert re.findall("^Agents with (.*) minus$", start, re.M) == [
+        "OPEN (Breakout) on Breakout",
+        "OPEN (both games) on Breakout",
+        "OPEN (both games) on Asterix",
+    ]
+    assert start.count("better: the interval excludes 0") == 3 + 2 + 2
+    assert start.count("its own first 10 generations: ") == 1
     lines = open_evolved_report.on_adam(found).splitlines()
     assert len(lines) == 9 and sum("better" in line for line in lines) >= 6
     assert sum(line.startswith("- Both games, each score divided") for line in lines) == 3

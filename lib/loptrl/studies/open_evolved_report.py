@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -91,9 +92,10 @@ def headline(found: Evolved) -> str:
         parts.append(f"{estimate(scores['start'])} with the random weights of its start")
     if "adam" in scores:
         parts.append(f"{estimate(scores['adam'])} with Adam as tuned for 10 million")
+    untrained = estimate(_untrained(evidence, "breakout"))
     return (
         f"**In {evidence.length('breakout.one'):,} env steps on Breakout agents reach a return of "
-        f"{', '.join(parts)}; untrained agents score {estimate(_untrained(evidence))}.**"
+        f"{', '.join(parts)}; untrained agents score {untrained}.**"
     )
 
 
@@ -121,25 +123,36 @@ def on_fitness(found: Evolved) -> str:
 
 
 def on_start(found: Evolved) -> str:
-    """How the end of the first search on Breakout stands to its beginning."""
+    """How the ends of the first search on Breakout, and of the one on two games, began."""
+    tasks = found.evidence.tasks
+    early = {"early": f"its own first {_generations('early')} generations"}
+    parts = [_on_start(found, "one", "breakout", early)]
+    parts += [_on_start(found, "two", task) for task in tasks]
+    return paragraphs(parts)
+
+
+def _on_start(
+    found: Evolved, optimizer: str, task: str, more: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """One optimizer on one game minus what it began with, and minus `more`, optimizer -> words."""
     scores = found.evidence.scores
-    if "breakout" not in scores.get("one", {}):
+    if task not in scores.get(optimizer, {}):
         return ""
-    final = scores["one"]["breakout"]
     others = {
         "agents that stay as they were made, which is what OPEN does with all weights 0": (
-            _untrained(found.evidence)
+            _untrained(found.evidence, task)
         )
     }
-    for optimizer, words in (
-        ("start", "the random weights that the search starts from"),
-        ("early", f"its own first {_generations('early')} generations"),
-    ):
-        if "breakout" in scores.get(optimizer, {}):
-            others[words] = scores[optimizer]["breakout"]
+    known = {"start": "the random weights that the search starts from", **more}
+    others |= {
+        words: scores[other][task]
+        for other, words in known.items()
+        if task in scores.get(other, {})
+    }
+    final = scores[optimizer][task]
     lines = [f"- {words}: {change(final, other)}." for words, other in others.items()]
-    first = f"Agents with {found.evidence.optimizers['one']} minus"
-    return paragraphs([first, "\n".join(lines)])
+    names = found.evidence.optimizers[optimizer], found.evidence.tasks[task]
+    return paragraphs(["Agents with {} on {} minus".format(*names), "\n".join(lines)])
 
 
 def on_adam(found: Evolved) -> str:
@@ -201,7 +214,7 @@ def finals_figure(found: Evolved) -> Figure:
         {evidence.optimizers[one]: evidence.scores[one]["breakout"] for one in arms},
         looks={evidence.optimizers[one]: COMPARISON.looks[one] for one in arms},
         xlabel="final training return on Breakout",
-        references={"untrained agents": float(stats.iqm(_untrained(evidence)))},
+        references={"untrained agents": float(stats.iqm(_untrained(evidence, "breakout")))},
     )
     return signed(figure, evidence, list(arms.values()))
 
@@ -210,7 +223,7 @@ def _generations(optimizer: str) -> int:
     return meta_recipes.recipe("open", RECIPES[optimizer]).config.generations
 
 
-def _untrained(evidence: ComparisonEvidence) -> np.ndarray:
-    """Returns on Breakout of untrained policies, actions sampled: `[num_seeds]`."""
-    arm = next(iter(evidence.arms("breakout").values()))
+def _untrained(evidence: ComparisonEvidence, task: str) -> np.ndarray:
+    """Returns of untrained policies, actions sampled: `[num_seeds]`."""
+    arm = next(iter(evidence.arms(task).values()))
     return evidence.rows(arm, "eval_return")[:, 0]
