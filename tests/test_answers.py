@@ -96,21 +96,22 @@ def test_trained_rules_are_compared_with_adam_seed_by_seed(store):
     for spec in transfer.STUDY.specs("laptop", ["curriculum"], seeds=3):
         stored_runs.keep(store, spec, 5000.0 if spec.seed else 3000.0)
     words = answers.under_change(answers.load(store))
-    assert "Of 3 sets" in words and "1 is shown to end above" in words and "1 to end below" in words
-    assert "4 of 9 runs, on the same 3 seeds at most" in words and "sixth" not in words
+    assert "Of 3 sets of trained weights 1 is shown to end above default Adam" in words
+    assert "Optim4RL: 3 sets, 1 above, 1 below, 1 undecided, seed against seed; 4 of 9" in words
+    assert "on the same 3 seeds at most" in words and "sixth" not in words
     assert "OPEN has fewer than 3 seeds there beside default Adam's. VeLO was not run" in words
     keep_levels(store, optim4rl_l2.STUDY, ["small_step"], {"small_step": 4200.0})
     words = answers.under_change(answers.load(store))
     assert "Of 3 sets" in words, "shorter steps are no other weights"
-    assert "trained directly minus Adam (3 seeds, seed against seed): 200 [" in words
+    assert "trained directly minus Adam's (3 seeds, seed against seed): 200 [" in words
     keep_levels(store, open_change.STUDY, ["open"], {"open": 3900.0})
     words = answers.under_change(answers.load(store))
-    assert "Of 1 set of trained OPEN weights on the changing Ant none is shown" in words
-    assert "3 of 3 runs" in words and "VeLO was not run under change." in words
-    assert "whose step size" not in words
+    assert "Of 4 sets of trained weights" in words and "VeLO was not run under change." in words
+    assert "OPEN: 1 set, none above, 1 below, none undecided, seed against seed; 3 of 3" in words
+    assert "annealed" not in words
     keep_levels(store, open_change.STUDY, ["adam_annealed"], {"adam_annealed": 3700.0})
     words = answers.under_change(answers.load(store))
-    assert "whose step size falls over the run (3 seeds, seed against seed): 200 [" in words
+    assert "its authors' annealed Adam (3 seeds, seed against seed): 200 [" in words
 
 
 def test_velo_alone_meets_no_changes():

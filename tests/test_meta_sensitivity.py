@@ -220,8 +220,9 @@ def test_the_words_hold_verdict_and_numbers(complete):
     head = report.headline(complete)
     assert head.startswith(
         "**On the stationary Ant Optim4RL ends at 101 when it was meta-trained with a meta "
-        "learning rate of 1e-3 and a reset interval of 32, and at 4,000 with a meta learning rate "
-        "of 1e-3 and a reset interval of 512: the worst and the best of the 9 grid points.**"
+        "learning rate of 1e-3 and a reset interval of 32 (3 seeds), and at 4,000 with a meta "
+        "learning rate of 1e-3 and a reset interval of 512 (3 seeds): the worst and the best of "
+        "the 9 grid points.**"
     )
     assert "*Supported*: the result swings with both settings (C13)" in head
     verdict = report.claims(complete)["C13"]

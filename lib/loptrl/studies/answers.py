@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,7 @@ from loptrl.studies import (
     open_multitask,
     optim4rl_l2,
     optim4rl_l2_report,
+    physics_path,
     transfer_report,
 )
 from loptrl.studies.changing_ant_report import gain, pairs, rng, statuses_of
@@ -83,6 +85,7 @@ _TRAINED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "Optim4RL": {
         "02_optim4rl_l2": tuple(arm for arm in optim4rl_l2.STUDY.arms if arm != "small_step"),
         "03_transfer": tuple(arm for arm in transfer_report.TRAINED if arm != "drift"),
+        "08_gradient_statistics": tuple(physics_path.STUDY.arms),
     },
     "OPEN": {"13_open_change": tuple(open_change.STILL)},
 }
@@ -107,46 +110,68 @@ def under_change(evidence: Mapping[str, Any]) -> str:
     Args:
         evidence: from `load`.
     """
-    said = " ".join(_beside_adam(evidence, name) for name in _TRAINED)
+    found = {name: _beside_adam(evidence, name) for name in _TRAINED}
+    differences = [one for pairs_of in found.values() for one in pairs_of]
+    better = sum(one.difference.low > 0 for one in differences)
+    lead = (
+        f"Of {len(differences)} sets of trained weights {better or 'none'} "
+        f"{'is' if better < 2 else 'are'} shown to end above default Adam on the changing Ant. "
+        if differences
+        else ""
+    )
+    said = " ".join(_told(name, pairs_of) for name, pairs_of in found.items())
     shorter = gain(evidence["02_optim4rl_l2"], "small_step", "adam")
     if shorter:
         shorter = (
-            " With a sixth of its step size, in steps as long as Adam's, the Optim4RL that was "
-            f"trained directly minus Adam {shorter}."
+            " With a sixth of its step size, in steps as long as Adam's, the final return of the "
+            f"Optim4RL that was trained directly minus Adam's {shorter}."
         )
     annealed = gain(evidence["13_open_change"], "open", "adam_annealed")
     if annealed:
         annealed = (
-            " OPEN from the stationary Ant minus its authors' Adam, whose step size falls over the "
-            f"run {annealed}."
+            " The final return of OPEN from the stationary Ant minus that of its authors' annealed "
+            f"Adam {annealed}."
         )
     return (
-        f"**Do learned optimizers help when the problem keeps changing? {said} VeLO was not "
+        f"**Do learned optimizers help when the problem keeps changing? {lead}{said} VeLO was not "
         f"run under change.**{annealed}{shorter}"
     )
 
 
-def _beside_adam(evidence: Mapping[str, Any], optimizer: str) -> str:
-    """How many sets of an optimizer's trained weights end above default Adam, and below it."""
-    differences, below, runs, seeds = [], 0, 0, 0
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """Trained weights beside default Adam: the paired difference, its seeds, and those below."""
+
+    difference: stats.Estimate
+    seeds: int
+    below: int
+
+
+def _beside_adam(evidence: Mapping[str, Any], optimizer: str) -> list[_Pair]:
+    """An optimizer's sets of trained weights with seeds enough beside default Adam's."""
+    found = []
     for page, arms in _TRAINED[optimizer].items():
+        runs = getattr(evidence[page], "ends", evidence[page])
         for arm in arms:
-            mine, theirs = pairs(evidence[page], arm, "adam")
-            if mine.size < MINIMUM_SEEDS:
-                continue
-            differences.append(stats.difference_ci(mine, theirs, rng=rng(), paired=True))
-            below += int(np.sum(mine < theirs))
-            runs += mine.size
-            seeds = max(seeds, mine.size)
-    if not differences:
+            mine, theirs = pairs(runs, arm, "adam")
+            if mine.size >= MINIMUM_SEEDS:
+                difference = stats.difference_ci(mine, theirs, rng=rng(), paired=True)
+                found.append(_Pair(difference, mine.size, int(np.sum(mine < theirs))))
+    return found
+
+
+def _told(optimizer: str, found: Sequence[_Pair]) -> str:
+    """How many of an optimizer's sets end above default Adam, and below it."""
+    if not found:
         return f"{optimizer} has fewer than {MINIMUM_SEEDS} seeds there beside default Adam's."
-    better = sum(found.low > 0 for found in differences)
-    worse = sum(found.high < 0 for found in differences)
+    better = sum(one.difference.low > 0 for one in found)
+    worse = sum(one.difference.high < 0 for one in found)
+    runs, below = sum(one.seeds for one in found), sum(one.below for one in found)
     return (
-        f"Of {len(differences)} {plural('set', len(differences))} of trained {optimizer} weights "
-        f"on the changing Ant {better or 'none'} {'is' if better < 2 else 'are'} shown to end "
-        f"above default Adam and {worse or 'none'} to end below it, seed against seed; "
-        f"{below or 'none'} of {runs} runs, on the same {seeds} seeds at most, end below."
+        f"{optimizer}: {len(found)} {plural('set', len(found))}, {better or 'none'} above, "
+        f"{worse or 'none'} below, {len(found) - better - worse or 'none'} undecided, seed against "
+        f"seed; {below or 'none'} of {runs} runs end below, on the same "
+        f"{max(one.seeds for one in found)} seeds at most."
     )
 
 

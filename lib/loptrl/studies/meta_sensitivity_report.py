@@ -16,7 +16,7 @@ from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
 from loptrl.studies.meta_sensitivity import AUTHORS, BORROWED, GRID, STUDY
 from loptrl.studies.published import published
-from loptrl.studies.words import paragraphs
+from loptrl.studies.words import paragraphs, plural
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
 __all__ = [
@@ -89,8 +89,9 @@ def headline(evidence: JointEvidence) -> str:
         )
         answer = (
             f"**On the stationary Ant Optim4RL ends at {ends[worst]:,.0f} when it was meta-trained "
-            f"with {_settings(worst)}, and at {ends[best]:,.0f} with {_settings(best)}: the worst "
-            f"and the best of {counted} grid points.**"
+            f"with {_settings(worst)} ({_seeds(evidence, worst)}), and at {ends[best]:,.0f} with "
+            f"{_settings(best)} ({_seeds(evidence, best)}): the worst and the best of {counted} "
+            "grid points.**"
         )
     decided = shared.statuses(claims(evidence), _SHORT, incomplete=evidence.incomplete)
     return f"{answer}\n\n{decided}"
@@ -158,6 +159,11 @@ def overview(evidence: JointEvidence) -> str:
 def _point(arm: str) -> str:
     rate, interval = GRID[arm]
     return f"{rate} and {interval}"
+
+
+def _seeds(evidence: JointEvidence, arm: str) -> str:
+    count = evidence.seeds(arm)
+    return f"{count} {plural('seed', count)}"
 
 
 def _settings(arm: str) -> str:

@@ -62,7 +62,13 @@ def headline(evidence: JointEvidence) -> str:
             for arm, words in {**_WHO, **_ADAMS}.items()
             if evidence.has(arm)
         ]
-        answer = f"**On the changing Ant {'; '.join(parts)}.**"
+        gains = {arm: shared.gain(evidence, arm, "adam") for arm in present}
+        paired = [
+            f" The final return of {STUDY.arms[arm].label} minus default Adam's {gain}."
+            for arm, gain in gains.items()
+            if gain
+        ]
+        answer = f"**On the changing Ant {'; '.join(parts)}.**{''.join(paired)}"
     missing = shared.statuses({}, {}, incomplete=evidence.incomplete)
     return paragraphs([answer, f"No claim of the report is decided here. {missing}".rstrip()])
 
