@@ -58,7 +58,7 @@ def test_descends_alone_and_over_seeds(case):
     """One after another and as a vmapped axis, over seeds and weights: the same numbers."""
     key = jax.random.key(0)
     theta = case.init_theta(key)
-    run = functools.partial(descend, case)
+    run = jax.jit(functools.partial(descend, case))
     thetas = jax.tree.map(lambda w: jnp.stack([w, 0.9 * w]), theta)
     starts = jax.tree.map(lambda p: jnp.stack([p, p + 0.3]), start())
     given = thetas, starts, jax.random.split(key, 2)
@@ -66,7 +66,7 @@ def test_descends_alone_and_over_seeds(case):
     before = jax.vmap(distance)(starts)
     after = jax.vmap(distance)(ends)
     assert (after < 0.8 * before).all(), (before, after)
-    alone = [jax.jit(run)(*jax.tree.map(operator.itemgetter(i), given)) for i in (0, 1)]
+    alone = [run(*jax.tree.map(operator.itemgetter(i), given)) for i in (0, 1)]
     for i, end in enumerate(alone):
         for one, both in zip(jax.tree.leaves(end), jax.tree.leaves(ends), strict=True):
             np.testing.assert_allclose(one, both[i], rtol=1e-3, atol=1e-4)
