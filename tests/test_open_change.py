@@ -151,7 +151,10 @@ def test_the_notebook_makes_a_page(tmp_path, monkeypatch, library_path):
     monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path / "cache"))
     store = Store(tmp_path / "data" / "results", tmp_path / "scratch")
-    for study, arms in ((adam_collapse.STUDY, ["adam", "stationary"]), (STUDY, ["open"])):
+    for study, arms in (
+        (adam_collapse.STUDY, ["adam", "stationary"]),
+        (STUDY, ["open", "adam_annealed"]),
+    ):
         for spec in study.specs("smoke", arms, 1, env_steps=400):
             stored_runs.keep(store, spec, 2000.0)
     given = {"budget": "smoke", "env_steps": "400", "seeds": "1", "compute": "missing"}
