@@ -41,8 +41,6 @@ _AT_THE_END = {
     "feature_rank_actor": "rank",
 }
 
-_TITLES = {name: METRICS[name].title for name in ("update_norm", "approx_kl")}
-
 
 def rng() -> np.random.Generator:
     """A fresh generator for every interval: none depends on which others were computed."""
@@ -189,12 +187,12 @@ def multiples(
         metric: a column of the runs, by default the norm of an update.
     """
     found = [arm for arm in arms if evidence.whole(arm).runs]
+    title = METRICS[metric].title
     if not found or not evidence.whole(other).runs:
-        return f"No runs that did not diverge are stored, whose {_TITLES[metric]} can be compared."
+        return f"No runs that did not diverge are stored, whose {title} can be compared."
     means = {arm: evidence.metric(arm, metric)[1].mean(axis=1) for arm in (other, *found)}
     level = stats.iqm(means[other])
     parts = [f"{_label(evidence, arm)} {estimate(means[arm] / level)}" for arm in found]
-    title = _TITLES[metric]
     return (
         f"{title[0].upper()}{title[1:]} over the whole run, in multiples of {words}: "
         f"{'; '.join(parts)}."

@@ -123,7 +123,7 @@ def on_fitness(found: Evolved) -> str:
 
 
 def on_start(found: Evolved) -> str:
-    """How the ends of the first search on Breakout, and of the one on two games, began."""
+    """How two searches end beside how they began: the first on Breakout, and that on two games."""
     tasks = found.evidence.tasks
     early = {"early": f"its own first {_generations('early')} generations"}
     parts = [_on_start(found, "one", "breakout", early)]
