@@ -13,6 +13,7 @@ from loptrl.ppo.config import PPOConfig
 from loptrl.studies import (
     adam_collapse,
     answers,
+    beside_adam,
     changing_ant_report,
     open_change,
     optim4rl_l2,
@@ -80,6 +81,11 @@ def test_a_claim_with_two_verdicts_says_which_is_which(found):
     assert claims["C5"].reason not in words
 
 
+def under_change(store):
+    evidence = answers.load(store)
+    return f"{answers.lead(evidence)} {answers.beside_others(evidence)}"
+
+
 def keep_levels(store, study, arms, levels):
     for spec in study.specs("laptop", arms, seeds=3):
         stored_runs.keep(store, spec, levels[spec.arm] + 100.0 * spec.seed)
@@ -87,7 +93,7 @@ def keep_levels(store, study, arms, levels):
 
 def test_trained_rules_are_compared_with_adam_seed_by_seed(store):
     """One rule always above, one always below, one on either side; random weights do not count."""
-    words = answers.under_change(answers.load(store))
+    words = under_change(store)
     assert "Optim4RL has fewer than 3 seeds there beside default Adam's." in words
     levels = {"adam": 4000.0, "drift": 4500.0, "drift_l2": 3500.0, "untrained": 1000.0}
     keep_levels(store, adam_collapse.STUDY, ["adam"], levels)
@@ -95,23 +101,37 @@ def test_trained_rules_are_compared_with_adam_seed_by_seed(store):
     keep_levels(store, transfer.STUDY, ["untrained"], levels)
     for spec in transfer.STUDY.specs("laptop", ["curriculum"], seeds=3):
         stored_runs.keep(store, spec, 5000.0 if spec.seed else 3000.0)
-    words = answers.under_change(answers.load(store))
+    words = under_change(store)
     assert "Of 3 sets of trained weights 1 is shown to end above default Adam" in words
     assert "Optim4RL: 3 sets, 1 above, 1 below, 1 undecided, seed against seed; 4 of 9" in words
     assert "on the same 3 seeds at most" in words and "sixth" not in words
     assert "OPEN has fewer than 3 seeds there beside default Adam's. VeLO was not run" in words
     keep_levels(store, optim4rl_l2.STUDY, ["small_step"], {"small_step": 4200.0})
-    words = answers.under_change(answers.load(store))
+    words = under_change(store)
     assert "Of 3 sets" in words, "shorter steps are no other weights"
     assert "trained directly minus Adam's (3 seeds, seed against seed): 200 [" in words
     keep_levels(store, open_change.STUDY, ["open"], {"open": 3900.0})
-    words = answers.under_change(answers.load(store))
+    words = under_change(store)
     assert "Of 4 sets of trained weights" in words and "VeLO was not run under change." in words
     assert "OPEN: 1 set, none above, 1 below, none undecided, seed against seed; 3 of 3" in words
     assert "annealed" not in words
     keep_levels(store, open_change.STUDY, ["adam_annealed"], {"adam_annealed": 3700.0})
-    words = answers.under_change(answers.load(store))
+    words = under_change(store)
     assert "its authors' annealed Adam (3 seeds, seed against seed): 200 [" in words
+
+
+def test_the_graph_has_a_row_a_set_highest_first_and_a_ring_a_seed(store):
+    assert beside_adam.differences_figure(answers.load(store)).axes == []
+    levels = {"adam": 4000.0, "drift": 3500.0, "drift_l2": 4500.0}
+    keep_levels(store, adam_collapse.STUDY, ["adam"], levels)
+    keep_levels(store, optim4rl_l2.STUDY, ["drift", "drift_l2"], levels)
+    (axes,) = beside_adam.differences_figure(answers.load(store)).axes
+    dots = [line for line in axes.get_lines() if line.get_label().startswith("Optim4RL")]
+    at = [dot.get_xdata().item() for dot in dots]
+    assert at == pytest.approx([500.0, -500.0], abs=1.0)
+    assert dots[0].get_label() == optim4rl_l2.STUDY.arms["drift_l2"].label
+    rings = [line.get_xdata() for line in axes.get_lines() if line.get_label() == "_seeds"]
+    assert [ring.size for ring in rings] == [3, 3] and min(rings[0]) > 0 > max(rings[1])
 
 
 def test_velo_alone_meets_no_changes():

@@ -19,6 +19,7 @@ __all__ = ["collapse_chart", "final_returns", "interval_dots"]
 def interval_dots(
     arms: Mapping[str, ArrayLike | Estimate],
     *,
+    rings: Mapping[str, ArrayLike] | None = None,
     looks: Mapping[str, str] | None = None,
     statistic: stats.Statistic = stats.iqm,
     xlabel: str = "final return",
@@ -31,6 +32,7 @@ def interval_dots(
 
     Args:
       arms: name -> one number a seed [num_seeds], or an Estimate that is drawn as it is.
+      rings: name -> one number a seed [num_seeds], to stand beside an Estimate.
       statistic: over seeds, where seeds are given.
       references: vertical lines, words -> value.
       limits: lowest and highest value that can be, where they are known.
@@ -42,13 +44,17 @@ def interval_dots(
         axes = figure.subplots()
         for row, (name, values) in enumerate(arms.items()):
             arm = look_of(name, looks)
+            given = (rings or {}).get(name) if isinstance(values, Estimate) else values
+            seeds = np.empty(0)
+            if given is not None:
+                seeds = stats.checks.checked(given, f"the values of {name}", (1,))
             if isinstance(values, Estimate):
                 estimate = values
             else:
-                seeds = stats.checks.checked(values, f"the values of {name}", (1,))
                 estimate = stats.stratified_bootstrap_ci(
                     seeds, statistic, rng=stats.fresh(rng), level=level
                 )
+            if seeds.size:
                 axes.plot(
                     seeds,
                     np.full(seeds.size, row + 0.22),

@@ -2,40 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
-import numpy as np
-
-from loptrl import stats
 from loptrl.runs import Store
 from loptrl.studies import (
     adam_collapse_report,
+    beside_adam,
     brax_ant,
     comparison_report,
     cost_report,
     gradient_report,
     meta_sensitivity_report,
-    open_change,
     open_change_report,
     open_evolved_longer,
     open_evolved_report,
     open_multitask,
-    optim4rl_l2,
     optim4rl_l2_report,
-    physics_path,
     transfer_report,
 )
-from loptrl.studies.changing_ant_report import gain, pairs, rng, statuses_of
+from loptrl.studies.changing_ant_report import gain, statuses_of
 from loptrl.studies.comparison import Comparison
 from loptrl.studies.words import paragraphs, plural
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
-__all__ = ["PAGES", "answer", "count", "load", "under_change"]
+__all__ = ["PAGES", "answer", "beside_others", "count", "lead", "load"]
 
 
 def _of(comparison: Comparison) -> SimpleNamespace:
@@ -81,16 +75,6 @@ PAGES: Mapping[str, Any] = MappingProxyType(
 )
 """Page of evidence -> what says its words."""
 
-_TRAINED: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "Optim4RL": {
-        "02_optim4rl_l2": tuple(arm for arm in optim4rl_l2.STUDY.arms if arm != "small_step"),
-        "03_transfer": tuple(arm for arm in transfer_report.TRAINED if arm != "drift"),
-        "08_gradient_statistics": tuple(physics_path.STUDY.arms),
-    },
-    "OPEN": {"13_open_change": tuple(open_change.STILL)},
-}
-"""Learned optimizer -> page -> its arms under change with trained weights, each once."""
-
 
 def load(store: Store | None = None) -> Mapping[str, Any]:
     """The evidence of every page in `PAGES`; nothing is trained.
@@ -104,74 +88,60 @@ def load(store: Store | None = None) -> Mapping[str, Any]:
     return {page: report.load(compute="never", store=store) for page, report in PAGES.items()}
 
 
-def under_change(evidence: Mapping[str, Any]) -> str:
+def lead(evidence: Mapping[str, Any]) -> str:
     """What the book's own question comes to: trained rules beside default Adam, seed by seed.
 
     Args:
         evidence: from `load`.
     """
-    found = {name: _beside_adam(evidence, name) for name in _TRAINED}
-    differences = [one for pairs_of in found.values() for one in pairs_of]
-    better = sum(one.difference.low > 0 for one in differences)
-    lead = (
+    sets = {name: beside_adam.found(evidence, name) for name in beside_adam.TRAINED}
+    differences = [pair.difference for pairs in sets.values() for pair in pairs]
+    better = sum(difference.low > 0 for difference in differences)
+    first = (
         f"Of {len(differences)} sets of trained weights {better or 'none'} "
         f"{'is' if better < 2 else 'are'} shown to end above default Adam on the changing Ant. "
         if differences
         else ""
     )
-    said = " ".join(_told(name, pairs_of) for name, pairs_of in found.items())
-    shorter = gain(evidence["02_optim4rl_l2"], "small_step", "adam")
-    if shorter:
-        shorter = (
-            " With a sixth of its step size, in steps as long as Adam's, the final return of the "
-            f"Optim4RL that was trained directly minus Adam's {shorter}."
-        )
-    annealed = gain(evidence["13_open_change"], "open", "adam_annealed")
-    if annealed:
-        annealed = (
-            " The final return of OPEN from the stationary Ant minus that of its authors' annealed "
-            f"Adam {annealed}."
-        )
+    said = " ".join(_told(name, pairs) for name, pairs in sets.items())
     return (
-        f"**Do learned optimizers help when the problem keeps changing? {lead}{said} VeLO was not "
-        f"run under change.**{annealed}{shorter}"
+        f"**Do learned optimizers help when the problem keeps changing? {first}{said} VeLO was "
+        "not run under change.**"
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Pair:
-    """Trained weights beside default Adam: the paired difference, its seeds, and those below."""
+def beside_others(evidence: Mapping[str, Any]) -> str:
+    """OPEN beside its authors' own Adam, and Optim4RL with steps as long as default Adam's.
 
-    difference: stats.Estimate
-    seeds: int
-    below: int
-
-
-def _beside_adam(evidence: Mapping[str, Any], optimizer: str) -> list[_Pair]:
-    """An optimizer's sets of trained weights with seeds enough beside default Adam's."""
-    found = []
-    for page, arms in _TRAINED[optimizer].items():
-        runs = getattr(evidence[page], "ends", evidence[page])
-        for arm in arms:
-            mine, theirs = pairs(runs, arm, "adam")
-            if mine.size >= MINIMUM_SEEDS:
-                difference = stats.difference_ci(mine, theirs, rng=rng(), paired=True)
-                found.append(_Pair(difference, mine.size, int(np.sum(mine < theirs))))
-    return found
+    Args:
+        evidence: from `load`.
+    """
+    said = []
+    if annealed := gain(evidence["13_open_change"], "open", "adam_annealed"):
+        said.append(
+            "The final return of OPEN from the stationary Ant minus that of its authors' annealed "
+            f"Adam {annealed}."
+        )
+    if shorter := gain(evidence["02_optim4rl_l2"], "small_step", "adam"):
+        said.append(
+            "With a sixth of its step size, in steps as long as Adam's, the final return of the "
+            f"Optim4RL that was trained directly minus Adam's {shorter}."
+        )
+    return " ".join(said)
 
 
-def _told(optimizer: str, found: Sequence[_Pair]) -> str:
+def _told(optimizer: str, sets: Sequence[beside_adam.Pair]) -> str:
     """How many of an optimizer's sets end above default Adam, and below it."""
-    if not found:
+    if not sets:
         return f"{optimizer} has fewer than {MINIMUM_SEEDS} seeds there beside default Adam's."
-    better = sum(one.difference.low > 0 for one in found)
-    worse = sum(one.difference.high < 0 for one in found)
-    runs, below = sum(one.seeds for one in found), sum(one.below for one in found)
+    better = sum(pair.difference.low > 0 for pair in sets)
+    worse = sum(pair.difference.high < 0 for pair in sets)
+    runs, below = sum(pair.mine.size for pair in sets), sum(pair.below for pair in sets)
     return (
-        f"{optimizer}: {len(found)} {plural('set', len(found))}, {better or 'none'} above, "
-        f"{worse or 'none'} below, {len(found) - better - worse or 'none'} undecided, seed against "
+        f"{optimizer}: {len(sets)} {plural('set', len(sets))}, {better or 'none'} above, "
+        f"{worse or 'none'} below, {len(sets) - better - worse or 'none'} undecided, seed against "
         f"seed; {below or 'none'} of {runs} runs end below, on the same "
-        f"{max(one.seeds for one in found)} seeds at most."
+        f"{max(pair.mine.size for pair in sets)} seeds at most."
     )
 
 
