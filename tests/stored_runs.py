@@ -39,6 +39,7 @@ def keep(
     returns: Returns | float,
     *,
     update_norm: float = 0.01,
+    metrics: Mapping[str, Callable[[int], np.ndarray]] | None = None,
     diverged_after: int | None = None,
     device: str = FACTS["device"],
 ) -> None:
@@ -49,6 +50,7 @@ def keep(
         spec: which; its configuration gives the rows and the drift.
         returns: evaluation returns from env steps, friction and seed, or their plateau.
         update_norm: level of the largest update norm.
+        metrics: column -> its values from the number of rows after the first.
         diverged_after: rows after which the run is over, diverged.
         device: what it was computed on.
     """
@@ -69,6 +71,8 @@ def keep(
         level = update_norm if name == "update_norm_max" else 0.1
         frame[name] = level * np.exp(rng.normal(0, 0.05, steps.size))
         frame.loc[0, name] = np.nan
+    for name, values in (metrics or {}).items():
+        frame.loc[1:, name] = values(steps.size - 1)
     frame["dynamics_friction"] = drift.friction.astype(np.float64)
     frame["dynamics_actuator_strength"] = drift.strength.mean(axis=1).astype(np.float64)
     diverged_at = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 import stored_runs
@@ -103,8 +104,10 @@ def test_trained_rules_are_compared_with_adam_seed_by_seed(store):
         stored_runs.keep(store, spec, 5000.0 if spec.seed else 3000.0)
     words = under_change(store)
     assert "Of 3 sets of trained weights 1 is shown to end above default Adam" in words
-    assert "Optim4RL: 3 sets, 1 above, 1 below, 1 undecided, seed against seed; 4 of 9" in words
-    assert "on the same 3 seeds at most" in words and "sixth" not in words
+    assert (
+        "Optim4RL: 3 sets, −12 % to +12 % in final return, 1 above, 1 below, 1 undecided." in words
+    )
+    assert "with the same seed: 4 of 9 of Optim4RL." in words and "sixth" not in words
     assert "OPEN has fewer than 3 seeds there beside default Adam's. VeLO was not run" in words
     keep_levels(store, optim4rl_l2.STUDY, ["small_step"], {"small_step": 4200.0})
     words = under_change(store)
@@ -113,7 +116,8 @@ def test_trained_rules_are_compared_with_adam_seed_by_seed(store):
     keep_levels(store, open_change.STUDY, ["open"], {"open": 3900.0})
     words = under_change(store)
     assert "Of 4 sets of trained weights" in words and "VeLO was not run under change." in words
-    assert "OPEN: 1 set, none above, 1 below, none undecided, seed against seed; 3 of 3" in words
+    assert re.search("OPEN: 1 set, −[23] % in final return, none above, 1 below", words)
+    assert "4 of 9 of Optim4RL and 3 of 3 of OPEN." in words
     assert "annealed" not in words
     keep_levels(store, open_change.STUDY, ["adam_annealed"], {"adam_annealed": 3700.0})
     words = under_change(store)
@@ -144,3 +148,30 @@ def test_velo_alone_meets_no_changes():
     ]
     assert {c.optimizer.name for c in configs if not c.drift} >= {"adam", "rmsprop", "open"}
     assert {c.optimizer.name for c in configs if c.drift} == {"adam", "optim4rl", "open"}
+
+
+def test_what_is_kept_at_a_change_is_after_over_before():
+    """Changes at 6M to 18M env steps count, those at 2M and 4M do not: they halve nothing here."""
+    steps = np.arange(0, 20_000_001, 400_000)
+    regime = (steps - 1) // adam_collapse.PERIOD
+    since = (steps - 1) % adam_collapse.PERIOD
+    late = (regime >= 3) & (since < 800_000)
+    returns = np.where(late, 300.0, 400.0) * np.array([[1.0], [2.0]])
+    np.testing.assert_allclose(beside_adam.kept(steps, returns), 0.75)
+    np.testing.assert_allclose(beside_adam.whole(steps, returns), returns.mean(axis=1))
+
+
+def test_every_measure_has_its_count_and_its_column(store):
+    assert beside_adam.measures_words(answers.load(store)) == ""
+    assert beside_adam.measures_table(answers.load(store)) == ""
+    assert beside_adam.steps_words(answers.load(store)) == ""
+    keep_levels(store, adam_collapse.STUDY, ["adam"], {"adam": 4000.0})
+    keep_levels(store, optim4rl_l2.STUDY, ["drift"], {"drift": 3500.0})
+    found = answers.load(store)
+    words = beside_adam.measures_words(found)
+    assert "Of the 1 sets, by the final return none above and 1 below; by the mean return" in words
+    assert "Default Adam keeps 1.0" in words
+    (header, _, row) = beside_adam.measures_table(found).splitlines()
+    assert header.count("|") == row.count("|") == len(beside_adam.MEASURES) + 3
+    assert "Optim4RL (direct) | 3 | -500 [" in row.replace("-499", "-500").replace("-501", "-500")
+    assert "Of the 1 sets of Optim4RL none move a weight by α" in beside_adam.steps_words(found)

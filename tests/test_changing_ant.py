@@ -279,10 +279,9 @@ def test_the_headlines_state_what_the_runs_show(evidences):
     assert len(interval.findall(direct)) == 3
     assert interval.sub("", direct).startswith(
         "**On the changing Ant Optim4RL that was meta-trained there ends at 102, below default "
-        "Adam on 5 of the 5 seeds that both have, and 5 of 5 seeds collapse for good; with L2 in "
+        "Adam on 5 of the 5 seeds that both have, and 5 of 5 seeds collapse; with L2 in "
         "meta-training it ends at 102, below default Adam on 5 of the 5 seeds that both have, and "
-        "5 of 5 seeds collapse for good; default Adam ends at 4,020, and none of 5 seeds collapses "
-        "for good.**\n\n"
+        "5 of 5 seeds collapse; default Adam ends at 4,020, and none of 5 seeds collapses.**\n\n"
         "*Supported*: poor, and collapses more than Adam (C5)"
     )
     moved = transfer_report.headline(evidences[transfer_report])
@@ -376,7 +375,9 @@ def test_what_the_graphs_draw(evidences):
     ]
     assert len(inside.axes) == len(changing_ant_figures.INSIDE)
     assert inside.axes[1].get_title(loc="left") == "implied step size"
-    assert any("5 of 5 collapse, 5 of 10 dips left" in t.get_text() for t in dips.findobj(Text))
+    assert any(
+        "5 of 5 collapse, 5 of 10 dips recovered" in t.get_text() for t in dips.findobj(Text)
+    )
 
 
 @pytest.mark.parametrize(("name", "report"), [*zip(NOTEBOOKS, REPORTS, strict=True)])

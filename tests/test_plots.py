@@ -161,15 +161,6 @@ def test_interval_dots_draw_value_interval_and_seeds():
     assert texts(figure).issuperset({"Adam", "0.30 [0.10, 0.50]", "half"})
 
 
-def test_an_estimate_can_have_its_seeds_beside_it():
-    given = {"Adam": stats.Estimate(3.0, 1.0, 6.0, 3), "Equal betas": stats.Estimate(1, 0, 2, 3)}
-    figure = plots.interval_dots(given, looks=LOOKS, rings={"Adam": [1.0, 2.0, 6.0]})
-    (axes,) = figure.axes
-    (rings,) = lines(axes, "_seeds")
-    assert rings.get_xdata().tolist() == [1.0, 2.0, 6.0]
-    assert lines(axes, "Adam")[0].get_xdata() == [3.0]
-
-
 def test_final_returns_use_the_last_twentieth():
     ramp = np.tile(np.arange(1.0, 101.0), (3, 1))
     figure = plots.final_returns({"adam": (np.arange(1, 101), ramp)})
@@ -188,7 +179,7 @@ def test_collapse_chart_draws_every_dip():
     assert [list(line.get_xdata()) for line in lines(axes, "_dip")] == [[20, 30]]
     assert [list(line.get_xdata()) for line in lines(axes, "_collapse")] == [[60, 100]]
     assert len(lines(axes, "_run")) == 2
-    assert "1 of 2 collapse, 1 of 2 dips left" in texts(figure)
+    assert "1 of 2 collapse, 1 of 2 dips recovered" in texts(figure)
 
 
 def everything() -> dict[str, Figure]:

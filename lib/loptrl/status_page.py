@@ -31,13 +31,16 @@ def overview(found: Sequence[Manifest], damaged: Sequence[DamagedRun] = ()) -> s
     if not found:
         words = ["**No runs are stored yet.**"]
     else:
-        hours = sum(manifest["wall_time_s"] for manifest in found) / 3600
+        hours: dict[str, float] = {}
+        for manifest in found:
+            device = manifest["device"]
+            hours[device] = hours.get(device, 0.0) + manifest["wall_time_s"] / 3600
         steps = sum(manifest["env_steps"] for manifest in found)
         diverged = sum(manifest["diverged_at"] is not None for manifest in found)
-        devices = sorted({manifest["device"] for manifest in found})
+        took = [f"{hours[device]:.1f} hours on {device}" for device in sorted(hours)]
         words = [
             f"**{len(found)} runs are stored, {format_steps(steps)} environment steps in all. "
-            f"They took {hours:.1f} hours on {' and '.join(devices)}.**",
+            f"They took {' and '.join(took)}.**",
             f"{diverged or 'None'} of them diverged." if diverged != 1 else "One of them diverged.",
         ]
     words += [f"Damaged and not shown: {error}" for error in damaged]

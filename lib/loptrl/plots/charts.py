@@ -19,7 +19,6 @@ __all__ = ["collapse_chart", "final_returns", "interval_dots"]
 def interval_dots(
     arms: Mapping[str, ArrayLike | Estimate],
     *,
-    rings: Mapping[str, ArrayLike] | None = None,
     looks: Mapping[str, str] | None = None,
     statistic: stats.Statistic = stats.iqm,
     xlabel: str = "final return",
@@ -32,7 +31,6 @@ def interval_dots(
 
     Args:
       arms: name -> one number a seed [num_seeds], or an Estimate that is drawn as it is.
-      rings: name -> one number a seed [num_seeds], to stand beside an Estimate.
       statistic: over seeds, where seeds are given.
       references: vertical lines, words -> value.
       limits: lowest and highest value that can be, where they are known.
@@ -44,17 +42,13 @@ def interval_dots(
         axes = figure.subplots()
         for row, (name, values) in enumerate(arms.items()):
             arm = look_of(name, looks)
-            given = (rings or {}).get(name) if isinstance(values, Estimate) else values
-            seeds = np.empty(0)
-            if given is not None:
-                seeds = stats.checks.checked(given, f"the values of {name}", (1,))
             if isinstance(values, Estimate):
                 estimate = values
             else:
+                seeds = stats.checks.checked(values, f"the values of {name}", (1,))
                 estimate = stats.stratified_bootstrap_ci(
                     seeds, statistic, rng=stats.fresh(rng), level=level
                 )
-            if seeds.size:
                 axes.plot(
                     seeds,
                     np.full(seeds.size, row + 0.22),
@@ -133,7 +127,7 @@ def final_returns(
 def collapse_chart(
     arms: Mapping[str, Sequence[RunReport]], *, looks: Mapping[str, str] | None = None
 ) -> Figure:
-    """One line a seed from start to end of the run: dips left, and the dips that stay.
+    """One line a seed from start to end of the run: dips recovered from, and dips that stay.
 
     Args:
       arms: name -> one report a seed (`stats.collapse_reports`).
@@ -151,7 +145,7 @@ def collapse_chart(
             dips = [dip for report in reports for dip in report.dips]
             left = sum(dip.end is not None for dip in dips)
             collapsed = sum(report.collapsed for report in reports)
-            words = f"{collapsed} of {len(reports)} collapse, {left} of {len(dips)} dips left"
+            words = f"{collapsed} of {len(reports)} collapse, {left} of {len(dips)} dips recovered"
             for x, text, side in ((0.0, arm.label, "left"), (1.0, words, "right")):
                 axes.text(
                     x,

@@ -118,7 +118,8 @@ def diagnostics(
             lines, drawn, end = draw(axes, curves, looks, statistic, rng, level)
             mark_changes(axes, changes)
             value_axis(axes, known.scale, drawn)
-            axes.set_title(known.title)
+            log = " (log)" if axes.get_yscale() in ("log", "symlog") else ""
+            axes.set_title(f"{known.title}{log}")
             last = max(last, end)
             step_axis(axes, last, ticks=3 if columns > 1 else 6)
             handles.update({str(line.get_label()): line for line in lines})

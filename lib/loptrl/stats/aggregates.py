@@ -204,12 +204,12 @@ def difference_ci(
     level: float = 0.95,
     resamples: int = RESAMPLES,
 ) -> Estimate:
-    """Percentile bootstrap interval of statistic(x) - statistic(y).
+    """Percentile bootstrap interval of statistic(x) - statistic(y); paired, of statistic(x - y).
 
     Args:
       x, y: [num_runs, num_tasks] or [num_runs]; the numbers of runs may differ unless paired.
-      paired: run i of x and run i of y belong together (same seed and drift) and are drawn
-        together; otherwise the two sets are independent.
+      paired: run i of x and run i of y belong together (same seed and drift): what is looked at is
+        their difference; otherwise the two sets are independent.
 
     Raises:
       LoptrlError: on NaN, different tasks, or paired sets of different size.
@@ -222,11 +222,12 @@ def difference_ci(
             "select the runs and tasks that both have"
         )
     count = resamples_checked(resamples)
-    draws_x, rows = _draw(first, generator_checked(rng), count)
     if paired:
-        draws_y = second[rows, np.arange(second.shape[1])]
-    else:
-        draws_y, _ = _draw(second, rng, count)
+        return stratified_bootstrap_ci(
+            first - second, statistic, rng=rng, level=level, resamples=resamples
+        )
+    draws_x, _ = _draw(first, generator_checked(rng), count)
+    draws_y, _ = _draw(second, rng, count)
     values = np.array([statistic(a) - statistic(b) for a, b in zip(draws_x, draws_y, strict=True)])
     low, high = _percentiles(values, level_checked(level))
     value = float(statistic(first) - statistic(second))

@@ -144,7 +144,7 @@ def headline(evidence: Evidence) -> str:
         collapsed = sum(r.collapsed for r in reports)
         answer = (
             f"**Of {seeds} {plural('seed', seeds)} of PPO with default Adam on the changing Ant, "
-            f"{collapsed or 'none'} {'collapses' if collapsed < 2 else 'collapse'} for good, and "
+            f"{collapsed or 'none'} {'collapses' if collapsed < 2 else 'collapse'}, and "
             f"{left or 'none'} {'dips and leaves the dip' if left < 2 else 'dip and leave the dip'}"
         )
         if evidence.has("stationary"):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
+from loptrl import stats
 from loptrl.runs import Store
 from loptrl.studies import (
     adam_collapse_report,
@@ -24,9 +25,9 @@ from loptrl.studies import (
     optim4rl_l2_report,
     transfer_report,
 )
-from loptrl.studies.changing_ant_report import gain, statuses_of
+from loptrl.studies.changing_ant_report import gain, multiples, statuses_of
 from loptrl.studies.comparison import Comparison
-from loptrl.studies.words import paragraphs, plural
+from loptrl.studies.words import listed, paragraphs, plural
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
 __all__ = ["PAGES", "answer", "beside_others", "count", "lead", "load"]
@@ -95,7 +96,7 @@ def lead(evidence: Mapping[str, Any]) -> str:
         evidence: from `load`.
     """
     sets = {name: beside_adam.found(evidence, name) for name in beside_adam.TRAINED}
-    differences = [pair.difference for pairs in sets.values() for pair in pairs]
+    differences = [pair.difference() for pairs in sets.values() for pair in pairs]
     better = sum(difference.low > 0 for difference in differences)
     first = (
         f"Of {len(differences)} sets of trained weights {better or 'none'} "
@@ -104,14 +105,17 @@ def lead(evidence: Mapping[str, Any]) -> str:
         else ""
     )
     said = " ".join(_told(name, pairs) for name, pairs in sets.items())
-    return (
-        f"**Do learned optimizers help when the problem keeps changing? {first}{said} VeLO was "
-        "not run under change.**"
-    )
+    runs = [
+        f"{sum(pair.below for pair in pairs)} of {sum(pair.seeds for pair in pairs)} of {name}"
+        for name, pairs in sets.items()
+        if pairs
+    ]
+    counted = f" Runs that end below Adam's with the same seed: {listed(runs)}." if runs else ""
+    return f"**{first}{said} VeLO was not run under change.**{counted}"
 
 
 def beside_others(evidence: Mapping[str, Any]) -> str:
-    """OPEN beside its authors' own Adam, and Optim4RL with steps as long as default Adam's.
+    """OPEN beside its authors' own Adam, and Optim4RL with updates as long as default Adam's.
 
     Args:
         evidence: from `load`.
@@ -122,27 +126,36 @@ def beside_others(evidence: Mapping[str, Any]) -> str:
             "The final return of OPEN from the stationary Ant minus that of its authors' annealed "
             f"Adam {annealed}."
         )
-    if shorter := gain(evidence["02_optim4rl_l2"], "small_step", "adam"):
+    direct = evidence["02_optim4rl_l2"]
+    if shorter := gain(direct, "small_step", "adam"):
         said.append(
-            "With a sixth of its step size, in steps as long as Adam's, the final return of the "
-            f"Optim4RL that was trained directly minus Adam's {shorter}."
+            "With a sixth of its step size the final return of the Optim4RL that was trained "
+            f"directly minus Adam's {shorter}. "
+            + multiples(direct, ["small_step"], "adam", "Adam's")
+            + " "
+            + multiples(direct, ["drift", "small_step"], "adam", "Adam's", "approx_kl")
         )
     return " ".join(said)
 
 
 def _told(optimizer: str, sets: Sequence[beside_adam.Pair]) -> str:
-    """How many of an optimizer's sets end above default Adam, and below it."""
+    """How many of an optimizer's sets end above default Adam, and below it, and by how much."""
     if not sets:
         return f"{optimizer} has fewer than {MINIMUM_SEEDS} seeds there beside default Adam's."
-    better = sum(pair.difference.low > 0 for pair in sets)
-    worse = sum(pair.difference.high < 0 for pair in sets)
-    runs, below = sum(pair.mine.size for pair in sets), sum(pair.below for pair in sets)
+    differences = [pair.difference() for pair in sets]
+    better = sum(difference.low > 0 for difference in differences)
+    worse = sum(difference.high < 0 for difference in differences)
+    parts = [pair.difference().value / stats.iqm(pair.both()[1]) for pair in sets]
+    sizes = dict.fromkeys(_percent(part) for part in (min(parts), max(parts)))
     return (
-        f"{optimizer}: {len(sets)} {plural('set', len(sets))}, {better or 'none'} above, "
-        f"{worse or 'none'} below, {len(sets) - better - worse or 'none'} undecided, seed against "
-        f"seed; {below or 'none'} of {runs} runs end below, on the same "
-        f"{max(pair.mine.size for pair in sets)} seeds at most."
+        f"{optimizer}: {len(sets)} {plural('set', len(sets))}, {' to '.join(sizes)} in final "
+        f"return, {better or 'none'} above, {worse or 'none'} below, "
+        f"{len(sets) - better - worse or 'none'} undecided."
     )
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:+.0f} %".replace("-", "−")
 
 
 def answer(evidence: Mapping[str, Any], page: str) -> str:

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from loptrl import plots, stats
-from loptrl.studies import open_change, optim4rl_l2, physics_path, transfer_report
+from loptrl import plots, stats, status_page
+from loptrl.studies import open_change, optim4rl_l2, optim4rl_steps, physics_path, transfer_report
+from loptrl.studies.adam_collapse import PERIOD
+from loptrl.studies.changing_ant_evidence import JointEvidence
 from loptrl.studies.changing_ant_report import pairs, rng
 from loptrl.studies.signed import in_print, note
-from loptrl.studies.words import plural
-from loptrl.verdicts import MINIMUM_SEEDS
+from loptrl.studies.words import estimate, plural
+from loptrl.verdicts import MINIMUM_SEEDS, QUARTER
 
-__all__ = ["TRAINED", "Pair", "differences_figure", "found"]
+__all__ = [
+    "MEASURES",
+    "TRAINED",
+    "Pair",
+    "differences_figure",
+    "found",
+    "kept",
+    "measures_table",
+    "measures_words",
+    "steps_words",
+    "whole",
+]
 
 TRAINED: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
@@ -31,32 +45,75 @@ TRAINED: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 """Learned optimizer -> page -> its arms under change with trained weights, each set once."""
 
+Measure = Callable[[np.ndarray, np.ndarray], Any]
+"""Env steps [num_rows] and returns [num_seeds, num_rows] -> one number a seed."""
+
+
+def whole(env_steps: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """The mean return over the whole run, [num_seeds]."""
+    return returns.mean(axis=1)
+
+
+def kept(env_steps: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """How much of its return an agent keeps when the friction changes, [num_seeds].
+
+    Mean return of the first two evaluations after a change over that of the last two before it,
+    both over all changes after the first quarter of the run.
+    """
+    last = env_steps[-1]
+    changes = np.arange(PERIOD, last, PERIOD)
+    first = np.searchsorted(env_steps, changes[changes > QUARTER * last], side="right")
+    first = first[first + 1 < env_steps.size]
+    after = returns[:, first] + returns[:, first + 1]
+    before = returns[:, first - 1] + returns[:, first - 2]
+    return after.sum(axis=1) / before.sum(axis=1)
+
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        "final return": stats.final,
+        "mean return over the whole run": whole,
+        "share of the return kept at a change": kept,
+    }
+)
+"""What can be compared, in words -> one number a seed."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pair:
-    """Final returns with trained weights beside default Adam's on the same seeds.
+    """A set of trained weights beside default Adam, on the seeds that both have.
 
     Attributes:
-        label: the arm in words.
-        look: key of its colour in `loptrl.style`.
-        mine: final returns with these weights, [num_seeds].
-        theirs: default Adam's, [num_seeds].
+        runs: where both arms are.
+        arm: the one with trained weights.
     """
 
-    label: str
-    look: str
-    mine: np.ndarray
-    theirs: np.ndarray
+    runs: JointEvidence
+    arm: str
 
     @property
-    def difference(self) -> stats.Estimate:
-        """IQM(mine) - IQM(theirs) with its 95 % interval, seeds drawn in pairs."""
-        return stats.difference_ci(self.mine, self.theirs, rng=rng(), paired=True)
+    def label(self) -> str:
+        """The arm in words."""
+        return self.runs.all_arms[self.arm].label
+
+    def both(self, measure: Measure = stats.final) -> tuple[np.ndarray, np.ndarray]:
+        """With these weights, and with default Adam, [num_seeds] each."""
+        return pairs(self.runs, self.arm, "adam", measure)
+
+    def difference(self, measure: Measure = stats.final) -> stats.Estimate:
+        """IQM over the seeds of the difference from default Adam, with its 95 % interval."""
+        return stats.difference_ci(*self.both(measure), rng=rng(), paired=True)
+
+    @property
+    def seeds(self) -> int:
+        """Seeds that both have."""
+        return self.both()[0].size
 
     @property
     def below(self) -> int:
         """Seeds that end below default Adam's."""
-        return int(np.sum(self.mine < self.theirs))
+        mine, theirs = self.both()
+        return int(np.sum(mine < theirs))
 
 
 def found(evidence: Mapping[str, Any], optimizer: str) -> list[Pair]:
@@ -66,15 +123,18 @@ def found(evidence: Mapping[str, Any], optimizer: str) -> list[Pair]:
         evidence: page of evidence -> its evidence (`answers.load`).
         optimizer: a name in `TRAINED`.
     """
-    sets = []
-    for page, arms in TRAINED[optimizer].items():
-        runs = getattr(evidence[page], "ends", evidence[page])
-        for arm in arms:
-            mine, theirs = pairs(runs, arm, "adam")
-            if mine.size >= MINIMUM_SEEDS:
-                own = runs.all_arms[arm]
-                sets.append(Pair(own.label, own.look, mine, theirs))
-    return sets
+    every = [
+        Pair(getattr(evidence[page], "ends", evidence[page]), arm)
+        for page, arms in TRAINED[optimizer].items()
+        for arm in arms
+    ]
+    return [pair for pair in every if pair.seeds >= MINIMUM_SEEDS]
+
+
+def _every(evidence: Mapping[str, Any]) -> list[Pair]:
+    """All sets of weights, the one that ends highest beside Adam first."""
+    every = [pair for optimizer in TRAINED for pair in found(evidence, optimizer)]
+    return sorted(every, key=lambda pair: -pair.difference().value)
 
 
 def differences_figure(evidence: Mapping[str, Any]) -> Figure:
@@ -83,20 +143,75 @@ def differences_figure(evidence: Mapping[str, Any]) -> Figure:
     Args:
         evidence: as in `found`.
     """
-    every = [pair for optimizer in TRAINED for pair in found(evidence, optimizer)]
+    every = _every(evidence)
     if not every:
         return note("No trained weights have seeds enough beside default Adam's under change yet.")
-    every.sort(key=lambda pair: -pair.difference.value)
     figure = plots.interval_dots(
-        {pair.label: pair.difference for pair in every},
-        rings={pair.label: pair.mine - pair.theirs for pair in every},
-        looks={pair.label: pair.look for pair in every},
+        {pair.label: np.subtract(*pair.both()) for pair in every},
+        looks={pair.label: pair.runs.all_arms[pair.arm].look for pair in every},
         xlabel="final return minus default Adam's on the same seed",
         references={"default Adam": 0.0},
     )
-    runs = sum(pair.mine.size for pair in every)
     return in_print(
         figure,
-        f"{runs} runs with {len(every)} {plural('set', len(every))} of weights, each beside the "
-        "run of default Adam with its seed; the pages of evidence name the runs.",
+        f"{sum(pair.seeds for pair in every)} runs with {len(every)} {plural('set', len(every))} "
+        "of weights, each beside the run of default Adam with its seed; the pages of evidence "
+        "name the runs.",
+    )
+
+
+def measures_words(evidence: Mapping[str, Any]) -> str:
+    """How many sets lie above default Adam, and below it, by each measure; nothing without any.
+
+    Args:
+        evidence: as in `found`.
+    """
+    every = _every(evidence)
+    parts = []
+    for words, measure in MEASURES.items():
+        differences = [pair.difference(measure) for pair in every]
+        above = sum(one.low > 0 for one in differences)
+        below = sum(one.high < 0 for one in differences)
+        parts.append(f"by the {words} {above or 'none'} above and {below or 'none'} below")
+    if not every:
+        return ""
+    adam = max((pair.both(kept)[1] for pair in every), key=np.size)
+    return (
+        f"Of the {len(every)} sets, {'; '.join(parts)}. Default Adam keeps {estimate(adam)} of "
+        "its return at a change."
+    )
+
+
+def measures_table(evidence: Mapping[str, Any]) -> str:
+    """One row a set of weights: the difference from default Adam by every measure.
+
+    Args:
+        evidence: as in `found`.
+    """
+    rows = [
+        (pair.label, str(pair.seeds), *(str(pair.difference(m)) for m in MEASURES.values()))
+        for pair in _every(evidence)
+    ]
+    columns = ["weights", "seeds", *MEASURES]
+    return status_page.as_markdown(pd.DataFrame(rows, columns=columns)) if rows else ""
+
+
+def steps_words(evidence: Mapping[str, Any]) -> str:
+    """How many of Optim4RL's sets step as far as untrained weights do; nothing without any.
+
+    Args:
+        evidence: as in `found`.
+    """
+    lengths = [
+        float(stats.iqm(optim4rl_steps.lengths(pair.runs, pair.arm)))
+        for pair in found(evidence, "Optim4RL")
+        if pair.runs.whole(pair.arm).runs
+    ]
+    if not lengths:
+        return ""
+    near = [length for length in lengths if 1 / 1.1 <= length <= 1.1]
+    return (
+        f"Of the {len(lengths)} sets of Optim4RL {len(near) or 'none'} move a weight by α in "
+        "every update, to within 10 %, as untrained ones do ({doc}`10_optim4rl` tells why); the "
+        f"whole range is {min(lengths):.2f} to {max(lengths):.2f} times α."
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -133,17 +134,27 @@ def final(evidence: AntEvidence, arm: str) -> stats.Estimate:
     return interval(stats.final(*evidence.returns(arm)))
 
 
-def pairs(evidence: AntEvidence, arm: str, other: str) -> tuple[np.ndarray, np.ndarray]:
-    """Final returns of two arms on the seeds that both have, [num_seeds] each, in their order.
+def pairs(
+    evidence: AntEvidence,
+    arm: str,
+    other: str,
+    measure: Callable[[np.ndarray, np.ndarray], Any] = stats.final,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A number of two arms on the seeds that both have, [num_seeds] each, in their order.
 
     The same seed has the same first networks and meets the same changes in every arm.
+
+    Args:
+        evidence: the runs.
+        arm, other: which.
+        measure: of env steps [num_rows] and returns [num_seeds, num_rows]; the final return.
     """
     found = []
     for one in (arm, other):
         if not evidence.has(one):
             return np.empty(0), np.empty(0)
         seeds = [run.spec.seed for run in evidence.runs.of(one)]
-        found.append(dict(zip(seeds, stats.final(*evidence.returns(one)), strict=True)))
+        found.append(dict(zip(seeds, measure(*evidence.returns(one)), strict=True)))
     both = sorted(found[0].keys() & found[1].keys())
     mine, theirs = (np.array([own[seed] for seed in both]) for own in found)
     return mine, theirs
@@ -166,9 +177,9 @@ def gains(evidence: AntEvidence, arms: Iterable[str], other: str, words: str) ->
     meets = " and meets the same changes" if evidence.drifts(other) else ""
     return paragraphs(
         [
-            f"Final return minus that {words}, seed against the same seed, which has the same "
-            f"first networks{meets}. Of three seeds an interval excludes 0 "
-            "whenever all point the same way, as chance makes them in one case of four:",
+            f"Final return minus that {words} on the same seed, which has the same first "
+            f"networks{meets}; interquartile mean over the seeds. Of three seeds an interval "
+            "excludes 0 whenever all point the same way, as chance makes them in one case of four:",
             "\n".join(lines),
         ]
     )
@@ -200,7 +211,7 @@ def multiples(
 
 
 def ends(evidence: AntEvidence, arm: str, beside: tuple[str, str] | None = None) -> str:
-    """An arm's end in words: "ends at 1,000 [900, 1,100], and 3 of 5 seeds collapse for good".
+    """An arm's end in words: "ends at 1,000 [900, 1,100], and 3 of 5 seeds collapse".
 
     Args:
         evidence: the runs.
@@ -220,7 +231,7 @@ def ends(evidence: AntEvidence, arm: str, beside: tuple[str, str] | None = None)
         )
     diverged = evidence.diverged(arm)
     nan = f", of which {diverged} {'has' if diverged == 1 else 'have'} diverged" if diverged else ""
-    return f"{end}, and {count or 'none'} of {seeds} {plural('seed', seeds)} {verb} for good{nan}"
+    return f"{end}, and {count or 'none'} of {seeds} {plural('seed', seeds)} {verb}{nan}"
 
 
 def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:
@@ -230,10 +241,10 @@ def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:
         "seeds",
         "final return",
         "collapse",
-        "dips left",
+        "dips recovered",
         "dip depth",
         "deepest drop",
-        "back after",
+        "time to recover",
     ]
     rows = []
     for arm in arms:

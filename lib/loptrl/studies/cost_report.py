@@ -137,8 +137,9 @@ def headline(evidence: StudyEvidence) -> str:
     )
     return (
         "**At the official Ant's size, 2048 environments and 4 inner updates, the meta-gradient of "
-        f"one agent needs {most} of memory when it flows through the physics and nothing is "
-        f"rematerialised, and {least} when rollouts are data and updates are rematerialised: "
+        f"one agent needs {most} of memory when it is taken through the simulator with every "
+        f"intermediate number kept, and {least} when the experience is a constant and the updates "
+        "are computed again on the way back: "
         f"{ratio:.0f} times less.**"
     )
 

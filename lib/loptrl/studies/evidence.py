@@ -143,10 +143,10 @@ class StudyEvidence:
         left out: it would stand in a regime that the design does not have.
         """
         rows = self._all_rows(arm)
-        return rows[rows <= max(self._config(arm).env_steps, rows[1])]
+        return rows[rows <= max(self.config(arm).env_steps, rows[1])]
 
     def _all_rows(self, arm: str) -> np.ndarray:
-        config = self._config(arm)
+        config = self.config(arm)
         return np.arange(config.num_slices + 1) * config.env_steps_per_slice
 
     def whole(self, arm: str) -> Results:
@@ -183,7 +183,7 @@ class StudyEvidence:
         Raises:
             LoptrlError: no run in that world is stored.
         """
-        world = self._config(arm).world
+        world = self.config(arm).world
         first = [
             run.frame.loc[run.frame["env_steps"] == 0, "eval_return"]
             for run in self.runs.runs
@@ -199,7 +199,8 @@ class StudyEvidence:
         steps, returns = self.returns(arm)
         return stats.collapse_reports(steps, returns, random_return=self.random_return_on(arm))
 
-    def _config(self, arm: str) -> PPOConfig:
+    def config(self, arm: str) -> PPOConfig:
+        """The configuration of an arm's runs."""
         return PPOConfig.from_dict(plain(self._spec(arm).config))
 
     def _spec(self, arm: str) -> RunSpec:

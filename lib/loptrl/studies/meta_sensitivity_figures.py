@@ -8,12 +8,13 @@ from matplotlib.figure import Figure
 
 from loptrl import plots, stats, style
 from loptrl.studies import changing_ant_report as shared
+from loptrl.studies import optim4rl_steps
 from loptrl.studies.changing_ant_evidence import JointEvidence
 from loptrl.studies.meta_sensitivity import AUTHORS, GRID
 from loptrl.studies.signed import note, signed
 from loptrl.verdicts.base import collapse_rate
 
-__all__ = ["curves_figure", "grid_figure"]
+__all__ = ["curves_figure", "grid_figure", "steps_figure"]
 
 _RATES = list(dict.fromkeys(rate for rate, _ in GRID.values()))
 _INTERVALS = sorted({interval for _, interval in GRID.values()})
@@ -63,6 +64,52 @@ def _place(rate: str, interval: int) -> tuple[str, str]:
 
 def _collapse_rate(evidence: JointEvidence, arm: str) -> stats.Estimate:
     return collapse_rate(evidence.reports(arm))
+
+
+def steps_figure(evidence: JointEvidence) -> Figure:
+    """Final return against the length of the rule's step, a point for each cell with runs."""
+    arms = [arm for arm in evidence.present(*GRID, *AUTHORS) if evidence.whole(arm).runs]
+    if not evidence.present(*GRID) or not arms:
+        return note(_NOTHING)
+    with style.context():
+        figure = style.new_figure("normal")
+        axes = figure.subplots()
+        behind = []
+        if evidence.has("stationary"):
+            adam = shared.final(evidence, "stationary")
+            behind = ["stationary"]
+            blue = style.COLOURS["adam"]
+            axes.axhspan(adam.low, adam.high, color=blue, alpha=0.15, lw=0)
+            axes.axhline(adam.value, color=blue, lw=1.5, label="default Adam")
+        for marker, wanted, label in (
+            ("o", GRID, "a cell of the grid"),
+            ("D", AUTHORS, "the report's authors' weights"),
+        ):
+            mine = [arm for arm in arms if arm in wanted]
+            if not mine:
+                continue
+            at = [stats.iqm(optim4rl_steps.lengths(evidence, arm)) for arm in mine]
+            ends = [shared.final(evidence, arm) for arm in mine]
+            axes.errorbar(
+                at,
+                [end.value for end in ends],
+                [[end.value - end.low for end in ends], [end.high - end.value for end in ends]],
+                fmt=marker,
+                color=style.COLOURS["optim4rl"] if marker == "o" else style.INK,
+                mfc=None if marker == "o" else "none",
+                ms=7,
+                lw=1.2,
+                label=label,
+            )
+        axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        plots.axes.log_ticks(axes.xaxis, low, high)
+        plots.axes.number_axis(axes.yaxis)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("change of a weight in an update, in units of α (log)")
+        axes.set_ylabel("final return")
+        axes.legend(loc="lower left")
+    return signed(figure, evidence, [*behind, *arms])
 
 
 def curves_figure(evidence: JointEvidence) -> Figure:

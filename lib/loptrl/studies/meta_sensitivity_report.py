@@ -11,7 +11,7 @@ from loptrl import provenance, style, verdicts
 from loptrl.errors import MissingRun
 from loptrl.runs import Store
 from loptrl.studies import changing_ant_report as shared
-from loptrl.studies import meta_recipes, meta_runs
+from loptrl.studies import meta_recipes, meta_runs, optim4rl_steps
 from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
 from loptrl.studies.meta_sensitivity import AUTHORS, BORROWED, GRID, STUDY
@@ -28,6 +28,7 @@ __all__ = [
     "on_authors",
     "on_grid",
     "on_machines",
+    "on_steps",
     "overview",
 ]
 
@@ -91,8 +92,11 @@ def headline(evidence: JointEvidence) -> str:
             f"**On the stationary Ant Optim4RL ends at {ends[worst]:,.0f} when it was meta-trained "
             f"with {_settings(worst)} ({_seeds(evidence, worst)}), and at {ends[best]:,.0f} with "
             f"{_settings(best)} ({_seeds(evidence, best)}): the worst and the best of {counted} "
-            "grid points.**"
+            f"grid points, {ends[best] - ends[worst]:,.0f} or "
+            f"{100 * (1 - ends[worst] / ends[best]):.0f} % of the best apart.**"
         )
+        if evidence.has("stationary"):
+            answer += f" Default Adam ends at {shared.final(evidence, 'stationary')}."
     decided = shared.statuses(claims(evidence), _SHORT, incomplete=evidence.incomplete)
     return f"{answer}\n\n{decided}"
 
@@ -102,6 +106,11 @@ def on_grid(evidence: JointEvidence) -> str:
     return paragraphs(
         [shared.finals(evidence, ("stationary",)), *shared.decided(claims(evidence), SAID, "C13")]
     )
+
+
+def on_steps(evidence: JointEvidence) -> str:
+    """How long the steps of each cell's rule are."""
+    return optim4rl_steps.in_runs(evidence, (*GRID, *AUTHORS))
 
 
 def on_authors(evidence: JointEvidence) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from loptrl import verdicts
-from loptrl.studies import adam_collapse
+from loptrl.studies import adam_collapse, optim4rl_steps
 from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
@@ -37,6 +37,10 @@ __all__ = [
 GRAPH_3 = ("adam", "drift")
 GRAPH_4 = ("drift", "drift_l2")
 SIZES = ("no_pipeline", "reduced")
+_MINUS_FULL = {
+    "no_pipeline": "without the pipeline minus that with it",
+    "reduced": "at the reduced sizes minus that at the full ones",
+}
 OTHERS = (*SIZES, "small_step")
 ARMS = ("adam", *STUDY.arms)
 
@@ -148,18 +152,27 @@ def on_l2(evidence: JointEvidence) -> str:
 def on_sizes(evidence: JointEvidence) -> str:
     """What other meta-trainings give, the verdict of C14, and the same weights in shorter steps."""
     verdict = _section(evidence, ("drift", *SIZES), "C14")
-    gain = shared.gain(evidence, "no_pipeline", "drift")
-    told = f"Final return without the pipeline minus that with it {gain}." if gain else ""
+    told = [
+        f"Final return {words} {gain}."
+        for arm, words in _MINUS_FULL.items()
+        if (gain := shared.gain(evidence, arm, "drift"))
+    ]
     shorter = shared.finals(evidence, ("small_step",))
     gain = shared.gain(evidence, "small_step", "drift")
     if gain:
         shorter += f" With a sixth of the step minus with the whole {gain}."
-    return paragraphs([verdict, told, shorter])
+    return paragraphs([verdict, " ".join(told), shorter])
 
 
 def on_inside(evidence: JointEvidence) -> str:
-    """How many times Adam's update each arm takes, on the average over its runs."""
-    return shared.multiples(evidence, STUDY.arms, "adam", "Adam's")
+    """How long each arm's updates are and how far they move the policy, and the rules' steps."""
+    return paragraphs(
+        [
+            shared.multiples(evidence, STUDY.arms, "adam", "Adam's"),
+            shared.multiples(evidence, STUDY.arms, "adam", "Adam's", "approx_kl"),
+            optim4rl_steps.in_runs(evidence, STUDY.arms),
+        ]
+    )
 
 
 def overview(evidence: JointEvidence) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loptrl import stats, verdicts
-from loptrl.studies import adam_collapse, optim4rl_l2
+from loptrl.studies import adam_collapse, optim4rl_l2, optim4rl_steps
 from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
@@ -197,6 +197,7 @@ def _gained(evidence: JointEvidence) -> str:
             shared.gains(evidence, TRAINED, "untrained", "with untrained weights"),
             shared.gains(evidence, arms, "adam", "with default Adam"),
             shared.multiples(evidence, TRAINED, "untrained", "the untrained rule's"),
+            optim4rl_steps.in_runs(evidence, arms),
         ]
     )
 

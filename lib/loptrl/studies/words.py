@@ -48,7 +48,7 @@ def estimate(values: ArrayLike, statistic: stats.Statistic = stats.iqm) -> str:
 def change(x: ArrayLike, y: ArrayLike, *, paired: bool = False) -> str:
     """The IQM of returns x minus that of y, with its 95 % interval and what that says.
 
-    `paired`: see `stats.difference_ci`.
+    `paired`: the IQM of the differences x - y (`stats.difference_ci`).
     """
     found = stats.difference_ci(x, y, rng=np.random.default_rng(0), paired=paired)
     if found.low > 0 or found.high < 0:

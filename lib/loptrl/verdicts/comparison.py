@@ -113,7 +113,9 @@ def c10(
             f"every task ({numbers})."
         )
         return Verdict("C10", "undecided", reason, estimates)
-    reason = f"{candidate} lies above Adam and no other learned optimizer does ({numbers})."
+    reason = (
+        f"{candidate} lies above Adam and no learned optimizer other than OPEN does ({numbers})."
+    )
     return Verdict("C10", "supported", reason, estimates)
 
 
