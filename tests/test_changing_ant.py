@@ -374,7 +374,7 @@ def test_what_the_graphs_draw(evidences):
         "Optim4RL (direct, a sixth of the step)",
     ]
     assert len(inside.axes) == len(changing_ant_figures.INSIDE)
-    assert inside.axes[1].get_title(loc="left") == "implied step size"
+    assert inside.axes[1].get_title(loc="left") == "implied step size (log)"
     assert any(
         "5 of 5 collapse, 5 of 10 dips recovered" in t.get_text() for t in dips.findobj(Text)
     )

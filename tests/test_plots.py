@@ -129,8 +129,8 @@ def test_diagnostics_panels():
     figure = plots.diagnostics(panels, looks=LOOKS, changes=[8e6])
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "evaluation return",
-        "largest update norm",
-        "approximate KL",
+        "largest update norm (log)",
+        "approximate KL (log)",
     ]
     # A log axis where all is positive; one that can show 0 where 0 occurs.
     assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log", "symlog"]

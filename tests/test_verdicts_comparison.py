@@ -53,7 +53,7 @@ def test_c9_loses_against_any_baseline():
 @pytest.mark.parametrize(
     ("levels", "status", "words"),
     [
-        ({"open_multi": 150, "optim4rl": 60}, "supported", "no other learned optimizer does"),
+        ({"open_multi": 150, "optim4rl": 60}, "supported", "no learned optimizer other than"),
         ({"open_multi": 150, "optim4rl": 100}, "supported", "open_multi 1.5"),
         ({"open_multi": 150, "optim4rl": 130}, "contradicted", "optim4rl lies above Adam"),
         ({"open_multi": 60, "optim4rl": 50}, "contradicted", "open_multi lies below Adam"),

@@ -11,7 +11,7 @@ from loptrl import style
 from loptrl.errors import LoptrlError
 from loptrl.plots.flow import Arrow, Box, flow_figure
 
-__all__ = ["DRAWINGS", "Kept", "ant_agent", "drawing", "kept", "memory_table", "weights_count"]
+__all__ = ["DRAWINGS", "Kept", "drawing", "kept", "memory_table", "weights_count"]
 
 DRAWINGS: dict[str, tuple[list[Box], list[Arrow]]] = {
     "optim4rl": (
@@ -147,7 +147,7 @@ def _rules() -> dict[str, dict[str, tuple[Any, Any]]]:
 
 
 @functools.cache
-def ant_agent() -> Any:
+def _agent() -> Any:
     """Shapes of the parameters of the default agent on the Ant: 27 observations, 8 actions."""
     import jax
     import jax.numpy as jnp
@@ -170,10 +170,10 @@ def kept(family: str) -> list[Kept]:
     """What a rule of `DRAWINGS`, or "adam", keeps, one line for each of its sizes."""
     import jax
 
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(ant_agent()))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(_agent()))
     found = []
     for label, (theta, init) in _rules()[family].items():
-        state = jax.tree.leaves(jax.eval_shape(init, theta, ant_agent()))
+        state = jax.tree.leaves(jax.eval_shape(init, theta, _agent()))
         stored = sum(leaf.size * leaf.dtype.itemsize for leaf in state)
         # A stack [chunks, numbers, lanes, blocks] holds its numbers for every parameter, padded.
         needed = sum(
@@ -188,7 +188,7 @@ def memory_table(family: str) -> str:
     """Adam and a rule: weights, and bytes kept per parameter of the Ant's agent, as Markdown."""
     import jax
 
-    sizes = [leaf.size for leaf in jax.tree.leaves(ant_agent())]
+    sizes = [leaf.size for leaf in jax.tree.leaves(_agent())]
     rows = [*kept("adam"), *kept(family)]
     padded = any(row.stored > row.needed for row in rows)
     head = ["optimizer", "learned weights", "state, bytes per agent parameter"]

@@ -1,177 +1,35 @@
-"""How long Optim4RL's steps are: for gradients of one size, and in the stored runs on the Ant."""
+"""How long Optim4RL's steps were in the stored runs on the Ant."""
 
 from __future__ import annotations
 
-import functools
+import itertools
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from loptrl import stats, style, weights
-from loptrl.optimizers import optim4rl
-from loptrl.studies import method_pages, optim4rl_by_hand
-from loptrl.studies.by_hand import UNTRAINED, as_float64
+from loptrl import stats
+from loptrl.ppo.config import PPOConfig
 from loptrl.studies.changing_ant_evidence import JointEvidence
-from loptrl.studies.signed import in_print
-from loptrl.studies.words import plural
 
-__all__ = ["in_runs", "lengths", "respond", "response_figure", "response_sets", "response_words"]
+__all__ = ["ALPHA", "CONSTANT", "in_runs", "lengths", "network_weights"]
 
-CLIP = 0.5
-"""Norm to which the agents of the studies shorten the gradient of each of their networks."""
+ALPHA = 3e-4
+"""Optim4RL's learning rate where an arm names none."""
 
-_ALPHA = optim4rl.build.__kwdefaults__["learning_rate"]
-_SIZES = 10.0 ** np.arange(-6, 0.01, 0.25)
-_UPDATES = 200
-_REPEATS = 64
-_STEADY = 1.05
+CONSTANT = 1.05
+"""Steps whose longest is below so many times the shortest are called constant."""
+
+_OBSERVATION, _ACTION = 27, 8
 
 
-def respond(theta: Any, sizes: np.ndarray, updates: int = _UPDATES, seed: int = 0) -> np.ndarray:
-    """Optim4RL's step for gradients of one size whose sign is drawn anew for each update.
-
-    sqrt(mean u^2) / alpha, over the last half of the updates and 64 parameters a size.
-
-    Args:
-        theta: weights as `optim4rl.init_theta` makes them.
-        sizes: sizes of the gradient, [num_sizes].
-        updates: how many.
-        seed: of the signs.
-
-    Returns:
-        [num_sizes], in units of the learning rate.
-    """
-    theta = as_float64(theta)
-    entries = np.repeat(sizes, _REPEATS)
-    memory = tuple(
-        np.zeros((entries.size, theta[cell]["hn"]["bias"].size)) for cell in ("rnn1", "rnn2")
-    )
-    squares = []
-    for signs in _signs(entries.size, updates, seed):
-        update, memory = optim4rl_by_hand.step(theta, entries * signs, memory, 1.0)
-        squares.append(update**2)
-    return _rms(squares, sizes.size)
-
-
-def _adam(sizes: np.ndarray, updates: int = _UPDATES, seed: int = 0) -> np.ndarray:
-    """The same of default Adam."""
-    entries = np.repeat(sizes, _REPEATS)
-    first, second, squares = np.zeros(entries.size), np.zeros(entries.size), []
-    for number, signs in enumerate(_signs(entries.size, updates, seed), 1):
-        gradient = entries * signs
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.999 * second + 0.001 * gradient**2
-        root = np.sqrt(second / (1 - 0.999**number))
-        squares.append((first / (1 - 0.9**number) / (root + 1e-8)) ** 2)
-    return _rms(squares, sizes.size)
-
-
-def _signs(entries: int, updates: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).choice([-1.0, 1.0], (updates, entries))
-
-
-def _rms(squares: list[np.ndarray], sizes: int) -> np.ndarray:
-    late = np.array(squares[len(squares) // 2 :])
-    return np.sqrt(late.reshape(len(late), sizes, _REPEATS).mean(axis=(0, 2)))
-
-
-@functools.cache
-def response_sets() -> Mapping[str, np.ndarray]:
-    """Weights of Optim4RL that are here, and untrained ones -> `respond` at 25 sizes."""
-    family = "optim4rl/"
-    here = [name.removeprefix(family) for name in weights.names() if name.startswith(family)]
-    here = [name for name in here if name != UNTRAINED and weights.available(name, "optim4rl")]
-    names = [UNTRAINED, *here]
-    return {name: respond(optim4rl_by_hand.weights(name), _SIZES) for name in names}
-
-
-def response_figure() -> Figure:
-    """The step against the size of the gradient, a line for each set of weights, and Adam's."""
-    sets = response_sets()
-    with style.context():
-        figure = style.new_figure("normal")
-        axes = figure.subplots()
-        axes.axvspan(_SIZES[0], _typical(), color=style.GREY, alpha=0.12, lw=0)
-        for name, values in sets.items():
-            own = name == UNTRAINED
-            color = style.INK if own else style.COLOURS["optim4rl"]
-            axes.loglog(_SIZES, values, color=color, lw=2.2 if own else 1.0, zorder=3 + own)
-        axes.loglog(_SIZES, _adam(_SIZES), color=style.COLOURS["adam"], lw=2.2)
-        far = {n: v for n, v in sets.items() if n != UNTRAINED and not 1 / 1.15 < v[0] < 1.15}
-        near = [v[0] for n, v in sets.items() if n not in far]
-        others = f"{len(near)} {plural('set', len(near))}, black: untrained"
-        told = {name: (value[0], style.COLOURS["optim4rl"]) for name, value in far.items()}
-        told[others] = (min(near), style.INK)
-        told["Adam"] = (_adam(_SIZES[:1])[0], style.COLOURS["adam"])
-        above = np.inf
-        for text, (value, color) in sorted(told.items(), key=lambda one: -one[1][0]):
-            # Under its line where the label above the line would meet the line before.
-            crowded = above / value < 1.3 or text == others
-            axes.annotate(
-                text,
-                (_SIZES[1], value),
-                xytext=(0, -3 if crowded else 3),
-                va="top" if crowded else "bottom",
-                textcoords="offset points",
-                fontsize=10.5,
-                color=color,
-            )
-            above = value
-        axes.set_xlabel("size of the gradient's entry (log)")
-        axes.set_ylabel("step in units of α (log)")
-    return in_print(
-        figure,
-        f"Computed by hand in numpy, {_UPDATES} updates, root mean square over the last half; "
-        "the sign of the gradient is drawn anew for every update.",
-    )
-
-
-def response_words() -> str:
-    """What the graph shows, in numbers."""
-    sets = response_sets()
-    typical = _typical()
-    small = typical >= _SIZES
-    spread = {name: np.ptp(values[small]) / values[0] for name, values in sets.items()}
-    steady = [name for name in sets if 1 + spread[name] < _STEADY]
-    lengths = {name: float(sets[name][0]) for name in steady if name != UNTRAINED}
-    near = sum(1 / 1.1 <= length <= 1.1 for length in lengths.values())
-    longest = max(lengths, key=lengths.__getitem__, default=None)
-    trained = (
-        f", within 10 % of α for {near} of the {len(lengths)} trained ones, and "
-        f"{lengths[longest]:.2f} times α for the longest (`{longest}`)"
-        if longest
-        else ""
-    )
-    return (
-        f"PPO shortens the gradient of each network of the Ant's agent to a norm of {CLIP:g} at "
-        f"most, so that its entries are at most {typical:.2g} in root mean square (the grey "
-        f"range). There the step of {len(steady)} of the {len(sets)} sets that are here varies by "
-        f"less than {math.ceil(100 * max(spread[name] for name in steady))} %, whatever the size "
-        "of the gradient and however its sign changes: **such a set of weights is a constant step "
-        "against the sign of the gradient.** Its length is "
-        f"{sets[UNTRAINED][0]:.2f} times α for untrained weights{trained}. Adam's step for such a "
-        f"gradient, whose sign is pure noise, is {_adam(_SIZES[:1])[0]:.2f} times α: its average "
-        "over past gradients cancels the noise, which a rule that follows the last sign cannot."
-    )
-
-
-@functools.cache
-def _weights_of_networks() -> tuple[int, int]:
-    """How many weights the Ant's agent has: in both networks, and in the smaller one."""
-    import jax
-
-    counts = [
-        sum(leaf.size for leaf in jax.tree.leaves(network))
-        for network in method_pages.ant_agent().values()
-    ]
-    return sum(counts), min(counts)
-
-
-def _typical() -> float:
-    return CLIP / _weights_of_networks()[1] ** 0.5
+def network_weights() -> tuple[int, int]:
+    """How many weights the actor and the critic of the studies' agent on the Ant have."""
+    widths = (_OBSERVATION, *PPOConfig().hidden)
+    hidden = sum((wide + 1) * following for wide, following in itertools.pairwise(widths))
+    last = widths[-1] + 1
+    # The actor has a standard deviation for each action beside the last layer.
+    return hidden + (last + 1) * _ACTION, hidden + last
 
 
 def lengths(evidence: JointEvidence, arm: str) -> np.ndarray:
@@ -181,8 +39,8 @@ def lengths(evidence: JointEvidence, arm: str) -> np.ndarray:
     of the agent's weights: c for a rule that moves every weight by c alpha in every update.
     """
     norms = evidence.metric(arm, "update_norm")[1].mean(axis=1)
-    rate = evidence.config(arm).optimizer.learning_rate or _ALPHA
-    return norms / (rate * _weights_of_networks()[0] ** 0.5)
+    rate = evidence.config(arm).optimizer.learning_rate or ALPHA
+    return norms / (rate * sum(network_weights()) ** 0.5)
 
 
 def in_runs(evidence: JointEvidence, arms: Iterable[str]) -> str:
@@ -207,10 +65,10 @@ def in_runs(evidence: JointEvidence, arms: Iterable[str]) -> str:
         f"{math.ceil(1000 * (steady - 1)) / 10:.1f} %, that of the gradient at least "
         f"{min(swings):.0f}-fold"
     )
-    if steady > _STEADY:
+    if steady > CONSTANT:
         return f"{words}."
     return (
         f"{words}: each rule is **a constant step against the sign of the "
-        "gradient**, and what its meta-training changed is the length of that step "
-        "({doc}`10_optim4rl` shows why)."
+        "gradient**, and what its meta-training changed is the length of that step, which α would "
+        "set directly ({doc}`10_optim4rl` shows why)."
     )
