@@ -319,7 +319,7 @@ def test_the_words_hold_verdicts_and_numbers(evidences):
     assert len(over_adam) == 7 and over_adam[-1].startswith("- Optim4RL (untrained) (5 seeds, seed")
     assert over_adam[1].startswith("- Optim4RL (direct)") and "-3,918 [" in over_adam[1]
     gained = over_untrained
-    assert gained[0].startswith(f"- Optim4RL (stationary) {paired}-1,898 [")
+    assert gained[0].startswith(f"- Optim4RL (trained without change) {paired}-1,898 [")
     assert gained[0].endswith("worse: the interval excludes 0.")
     assert all("undecided" in line for line in gained[3:]), "as far as the untrained weights"
     still = transfer_report.on_authors(moved).splitlines()[-1]

@@ -255,7 +255,9 @@ def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:
             # Nothing can be planned with weights that nobody here knows.
             rows.append((name, seeds if planned else "-", "missing", *["-"] * 5))
             continue
-        summary = stats.summarise_collapses(evidence.reports(arm), rng=rng())
+        reports = evidence.reports(arm)
+        summary = stats.summarise_collapses(reports, rng=rng())
+        late = sum(not r.collapsed and any(dip.end is None for dip in r.dips) for r in reports)
         collapsed = round(summary.collapse_rate.value * stored)
         left = round(summary.dips_left.value * summary.dips) if summary.dips_left else 0
         back = summary.recovery_time
@@ -264,7 +266,7 @@ def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:
                 name,
                 seeds,
                 f"{final(evidence, arm).value:,.0f}",
-                f"{collapsed} of {stored}",
+                f"{collapsed} of {stored}" + (f", {late} too late to tell" if late else ""),
                 f"{left} of {summary.dips}" if summary.dips else "no dip",
                 f"{100 * summary.dip_depth.value:.0f} %",
                 f"{100 * summary.drawdown.value:.0f} %",

@@ -7,7 +7,7 @@ from loptrl.studies.changing_ant import learned_arm, of
 __all__ = ["STILL", "STUDY"]
 
 _SOURCES = (
-    ("transferred", "stationary", "optim4rl:transferred", "stationary"),
+    ("transferred", "trained without change", "optim4rl:transferred", "stationary"),
     ("published", "authors', reset 512", "optim4rl:published", "ant"),
     ("published_1", "authors', reset 32", "optim4rl:published", "ant_1"),
     ("published_22", "authors', reset 64", "optim4rl:published", "ant_22"),
