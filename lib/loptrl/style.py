@@ -84,15 +84,15 @@ VARIANTS: dict[str, tuple[Any, float, str]] = {
     "no_clip": ((0, (1.2, 1.2)), -0.70, "no clip at all"),
     "l2": ((0, (5, 1.6)), 0.25, "with L2"),
     "no_pipeline": ((0, (4, 1.2, 1, 1.2)), -0.40, "no pipeline training"),
-    "transferred": ((0, (5, 1.6)), -0.40, "trained without drift"),
-    "curriculum": ((0, (4, 1.2, 1, 1.2)), 0.25, "curriculum"),
+    "transferred": ((0, (5, 1.6)), -0.60, "trained without drift"),
+    "curriculum": ((0, (4, 1.2, 1, 1.2)), 0.45, "curriculum"),
     "reduced": ((0, (1.2, 1.2)), -0.70, "reduced sizes"),
     "small_step": ((0, (2.4, 1.0)), 0.35, "shorter steps"),
     "random": ((0, (2.4, 1.0)), -0.20, "random weights"),
     "first_generations": ((0, (1.2, 1.2)), -0.10, "after its first generations"),
     "evolved": ((0, (4, 1.2, 1, 1.2)), -0.35, "evolved here"),
     "evolved_two": ((0, (5, 1.6)), -0.65, "evolved here on two games"),
-    "published": ((0, (2.4, 1.0)), -0.25, "the authors' weights"),
+    "published": ((0, (2.4, 1.0)), -0.10, "the authors' weights"),
     "untrained": ((0, (1.2, 1.2)), 0.35, "untrained"),
 }
 
