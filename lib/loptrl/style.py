@@ -85,7 +85,7 @@ VARIANTS: dict[str, tuple[Any, float, str]] = {
     "l2": ((0, (5, 1.6)), 0.25, "with L2"),
     "no_pipeline": ((0, (4, 1.2, 1, 1.2)), -0.40, "no pipeline training"),
     "transferred": ((0, (5, 1.6)), -0.60, "trained without drift"),
-    "curriculum": ((0, (4, 1.2, 1, 1.2)), 0.45, "curriculum"),
+    "curriculum": ((0, (4, 1.2, 1, 1.2)), 0.35, "curriculum"),
     "reduced": ((0, (1.2, 1.2)), -0.70, "reduced sizes"),
     "small_step": ((0, (2.4, 1.0)), 0.35, "shorter steps"),
     "random": ((0, (2.4, 1.0)), -0.20, "random weights"),
