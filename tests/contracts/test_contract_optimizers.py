@@ -328,3 +328,20 @@ def test_many_chunks_equal_one():
     for name, g in grads.items():
         alone = first_update(optimizer, {"x": jnp.ravel(g)[:40]}, {"x": jnp.ravel(g)[:40]})
         np.testing.assert_allclose(jnp.ravel(together[name])[:40], alone["x"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["optim4rl", "linear_optim", "l2lgd2"])
+def test_a_bound_that_leaves_no_gradient_is_refused(name):
+    rule = LEARNED[name]
+    theta = rule.init_theta(jax.random.key(0))
+    for wrong in (0.0, -1, jnp.float32(0.0), float("nan")):
+        with pytest.raises(LoptrlError, match=r"expected grad_clip > 0, got .*; give None"):
+            rule.build(theta, grad_clip=wrong)
+    params = {"w": jnp.ones(3)}
+
+    @jax.jit
+    def traced(clip):
+        return first_update(rule.build(theta, grad_clip=clip), params, params)
+
+    expected = first_update(rule.build(theta, grad_clip=0.5), params, params)
+    np.testing.assert_allclose(traced(0.5)["w"], expected["w"], rtol=1e-5)

@@ -188,6 +188,11 @@ def _build(
             f"expected theta with the parts {sorted((*cells, *heads))}, got {sorted(theta)}; "
             "make it with this rule's own init_theta"
         )
+    # A traced bound cannot be looked at.
+    if not (grad_clip is None or isinstance(grad_clip, jax.core.Tracer) or grad_clip > 0):
+        raise LoptrlError(
+            f"expected grad_clip > 0, got {grad_clip}; give None to leave gradients as they are"
+        )
     units = sum(theta[cell]["hn"]["bias"].shape[-1] for cell in cells)
 
     def init(params: Any) -> GRUState:
