@@ -243,7 +243,7 @@ class Learner:
             # One collective for everything that is averaged over the devices.
             flat, unravel = ravel_pytree((loss, metrics, activity, grads))
             loss, metrics, activity, grads = unravel(pmean(flat, DEVICES))
-            norms = {name: optax.tree.norm(grads[name]) for name in grads}
+            norms = {name: _norm(grads[name]) for name in grads}
             grads = {
                 name: optax.tree.scale(_at_most(hparams.max_grad_norm, norms[name]), grads[name])
                 for name in grads
@@ -343,6 +343,13 @@ def _standardized(advantage: jax.Array) -> jax.Array:
     mean = pmean(jnp.mean(advantage), DEVICES)
     variance = pmean(jnp.mean((advantage - mean) ** 2), DEVICES)
     return (advantage - mean) / (jnp.sqrt(variance) + 1e-8)
+
+
+def _norm(tree: Any) -> jax.Array:
+    """The Euclidean norm, with derivative 0 where it is 0, as where a network has no loss."""
+    squares = optax.tree.norm(tree, squared=True)
+    zero = squares == 0.0
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squares)))
 
 
 def _at_most(bound: jax.Array, norm: jax.Array) -> jax.Array:
