@@ -89,7 +89,7 @@ def rmsprop(
 
 
 def annealed(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """u (1 - t): the step size falls linearly with the extra input `training_fraction` t.
+    """u max(1 - t, 0): the step size falls with the extra input `training_fraction` t, and stays 0.
 
     Raises:
         LoptrlError: `update` is called without it.
@@ -106,9 +106,8 @@ def annealed(optimizer: optax.GradientTransformation) -> optax.GradientTransform
             )
         extra["training_fraction"] = training_fraction
         updates, state = inner.update(grads, state, params, **extra)
-        return jax.tree.map(
-            lambda u: (u * (1.0 - training_fraction)).astype(u.dtype), updates
-        ), state
+        left = jnp.maximum(1.0 - training_fraction, 0.0)
+        return jax.tree.map(lambda u: (u * left).astype(u.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
