@@ -92,6 +92,13 @@ def test_another_number_compiles_nothing():
     assert update._cache_size() == 1
 
 
+@pytest.mark.parametrize("optimizer", [optimizers.adam, optimizers.rmsprop])
+def test_a_whole_number_makes_place_for_a_fraction(optimizer):
+    whole, fraction = optimizer(1, np.int64(0)), optimizer(0.25, 0.5)
+    numbers = {"learning_rate": 0.25, "b1": 0.5}
+    check_equal(updates(whole, numbers=numbers)[0], updates(fraction)[0])
+
+
 def test_annealed_steps_fall_linearly():
     plain, _ = updates(optimizers.make("adam"))
     for fraction, left in ((0.0, 1.0), (0.25, 0.75), (1.0, 0.0), (1.5, 0.0)):

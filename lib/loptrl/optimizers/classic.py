@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from loptrl.errors import LoptrlError
@@ -18,7 +19,9 @@ def _numbers_in_state(
     rule: Callable[..., optax.GradientTransformation], *numbers: float
 ) -> optax.GradientTransformationExtraArgs:
     """The rule with its numbers and moments in at least float32: in bfloat16, 0.999 is 1."""
-    inner = optax.with_extra_args_support(optax.inject_hyperparams(rule)(*numbers))
+    # A whole number would be kept as an integer, and so would every number put in its place.
+    floats = [float(x) if isinstance(x, (int, np.integer)) else x for x in numbers]
+    inner = optax.with_extra_args_support(optax.inject_hyperparams(rule)(*floats))
 
     def wide(tree: Any) -> Any:
         def cast(x: Any) -> jax.Array:
