@@ -50,6 +50,13 @@ def play(program: MetaProgram) -> tuple[Any, list[dict[str, float]]]:
     return state, rows
 
 
+def test_a_phase_is_not_begun_with_a_change_without_effect():
+    drift = {"friction": {"form": "Linear", "low": 1.0, "high": 2.0, "period": 64}}
+    phases = [{"world": "probe_reach", "drift": drift}, {"world": "probe_endless", "drift": drift}]
+    with pytest.raises(LoptrlError, match=r"in probe_endless \(nothing\), got friction"):
+        make_meta_program(spec(phases=phases))
+
+
 @pytest.mark.parametrize(("agents", "interval"), [(1, 5), (4, 32), (8, 128), (3, 2), (5, 512)])
 def test_ages_follow_the_published_schedule(agents, interval):
     """As in the official loop: agent i is replaced before iteration t when t mod R is its index."""
