@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint
 import pytest
 from flax import nnx
 
@@ -154,6 +155,20 @@ def test_keeps_dtypes_and_structure(case):
     )
     made = jax.jit(step)(params, state)
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(made))
+
+
+@TABLE
+def test_the_state_goes_through_orbax(case, tmp_path):
+    optimizer = case.build(case.init_theta(jax.random.key(0)))
+    params = {**start(), "bias": jnp.ones(3)}
+    given = extras(jnp.float32(1.0), jax.random.key(1))
+    state = optimizer.update(params, optimizer.init(params), params, **given)[1]
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", state)
+        checkpointer.wait_until_finished()
+        back = checkpointer.restore(tmp_path / "state", jax.eval_shape(lambda: state))
+    assert jax.tree.structure(back) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, back, state)
 
 
 @LEARNED_TABLE
