@@ -158,6 +158,16 @@ def test_keeps_dtypes_and_structure(case):
 
 
 @TABLE
+def test_updates_have_the_dtypes_of_the_parameters(case):
+    """Those of the gradients may be others, as where a loss is computed in half precision."""
+    optimizer, params = case.build(case.init_theta(jax.random.key(0))), start()
+    grads = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    given = extras(jnp.float32(1.0), jax.random.key(1))
+    updates = jax.eval_shape(lambda g: first_update(optimizer, g, params, **given), grads)
+    assert all(u.dtype == jnp.float32 for u in jax.tree.leaves(updates))
+
+
+@TABLE
 def test_the_state_goes_through_orbax(case, tmp_path):
     optimizer = case.build(case.init_theta(jax.random.key(0)))
     params = {**start(), "bias": jnp.ones(3)}

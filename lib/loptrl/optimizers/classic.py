@@ -34,11 +34,12 @@ def _numbers_in_state(
         return inner.init(wide(params))
 
     def update(grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        like = grads if params is None else params
         params = None if params is None else wide(params)
         updates, after = inner.update(wide(grads), state, params, **extra)
         # The numbers have one dtype, which leaves of several would take on.
         after = jax.tree.map(lambda new, old: new.astype(jnp.result_type(old)), after, state)
-        return jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), updates, grads), after
+        return jax.tree.map(lambda u, x: u.astype(jnp.result_type(x)), updates, like), after
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -204,8 +204,8 @@ def _build(
     def update(
         grads: Any, state: GRUState, params: Any = None, **extra: Any
     ) -> tuple[Any, GRUState]:
-        del params, extra
-        layout = Layout.of(grads, split)
+        del extra
+        layout = Layout.of(grads if params is None else params, split)
         weights = jax.tree.map(lambda w: jnp.asarray(w, layout.dtype), theta)
         g = layout.pack(grads)
         if stop_inputs:
