@@ -114,6 +114,11 @@ def test_what_has_no_effect_is_refused():
         optimizers.make("open", learning_rate=0.1)
 
 
+def test_velo_needs_the_length_of_the_training():
+    with pytest.raises(LoptrlError, match=r"velo needs the length .*, got none; give num_updates"):
+        optimizers.make("velo", weights="standin")
+
+
 def test_names_and_numbers_are_checked():
     with pytest.raises(LoptrlError, match="unknown optimizer 'adamm': expected one of adam"):
         optimizers.make("adamm")

@@ -188,6 +188,11 @@ def _build(
             f"expected theta with the parts {sorted((*cells, *heads))}, got {sorted(theta)}; "
             "make it with this rule's own init_theta"
         )
+    if callable(learning_rate):
+        raise LoptrlError(
+            f"expected learning_rate as a number, got {type(learning_rate).__name__}; for a "
+            "schedule call optax.inject_hyperparams(build)(theta, learning_rate=schedule)"
+        )
     # A traced bound cannot be looked at.
     if not (grad_clip is None or isinstance(grad_clip, jax.core.Tracer) or grad_clip > 0):
         raise LoptrlError(

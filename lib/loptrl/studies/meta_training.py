@@ -30,10 +30,6 @@ def rule_of(config: MetaConfig | EvolutionConfig, **options: Any) -> Callable[[A
     learned = optimizers.LEARNED[config.rule]
     takes = inspect.signature(learned.build).parameters
     if config.learning_rate is not None:
-        if "learning_rate" not in takes:
-            raise LoptrlError(
-                f"{config.rule} has no learning rate, got {config.learning_rate}; give null"
-            )
         options["learning_rate"] = config.learning_rate
     if "num_steps" in takes:
         options["num_steps"] = config.ppo(config.worlds[0]).num_updates
