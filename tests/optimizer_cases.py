@@ -104,3 +104,8 @@ def extras(loss, key):
         "epoch_fraction": 0.25,
         "activity": None,
     }
+
+
+def first_update(optimizer, grads, params, **extra):
+    """What the optimizer makes of the first gradients."""
+    return optimizer.update(grads, optimizer.init(params), params, **extra)[0]

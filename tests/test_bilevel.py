@@ -244,6 +244,18 @@ def test_without_a_bound_on_the_agents_gradients_the_meta_gradient_is_finite():
     assert_trees_close(*found, 1e-12)
 
 
+def test_where_a_network_has_no_gradient_the_meta_gradient_is_finite():
+    """A loss without the critic's part: the norm's own derivative at zero is not finite."""
+    hparams = HParams.of(dataclasses.replace(SMALL, value_coef=0.0))
+    with jax.enable_x64(True):
+        learner, rule, theta, state = setting("open", 2)
+        gradient = Bilevel(learner, rule, 2, 2).gradient
+        run = functools.partial(gradient, state=state, dynamics=table(2), hparams=hparams)
+        found = on_one_device(run)(theta)[0]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(found))
+
+
 WAYS = {"optim4rl": [(True, False), (True, True)], "open": [(True, True)]}
 
 

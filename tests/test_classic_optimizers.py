@@ -92,12 +92,19 @@ def test_another_number_compiles_nothing():
     assert update._cache_size() == 1
 
 
+@pytest.mark.parametrize("optimizer", [optimizers.adam, optimizers.rmsprop])
+def test_a_whole_number_makes_place_for_a_fraction(optimizer):
+    whole, fraction = optimizer(1, np.int64(0)), optimizer(0.25, 0.5)
+    numbers = {"learning_rate": 0.25, "b1": 0.5}
+    check_equal(updates(whole, numbers=numbers)[0], updates(fraction)[0])
+
+
 def test_annealed_steps_fall_linearly():
     plain, _ = updates(optimizers.make("adam"))
-    for fraction in (0.0, 0.25, 1.0):
+    for fraction, left in ((0.0, 1.0), (0.25, 0.75), (1.0, 0.0), (1.5, 0.0)):
         got, _ = updates(optimizers.make("adam", anneal=True), training_fraction=fraction)
         # The first update only: the later ones start from other parameters.
-        check_equal(got[0], jax.tree.map(lambda u, f=fraction: u * (1 - f), plain[0]))
+        check_equal(got[0], jax.tree.map(lambda u, f=left: u * f, plain[0]))
 
 
 def test_what_has_no_effect_is_refused():
@@ -105,6 +112,11 @@ def test_what_has_no_effect_is_refused():
         optimizers.make("adam", weights="multi")
     with pytest.raises(LoptrlError, match=r"open has no learning rate, got 0.1; leave it out"):
         optimizers.make("open", learning_rate=0.1)
+
+
+def test_velo_needs_the_length_of_the_training():
+    with pytest.raises(LoptrlError, match=r"velo needs the length .*, got none; give num_updates"):
+        optimizers.make("velo", weights="standin")
 
 
 def test_names_and_numbers_are_checked():

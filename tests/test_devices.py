@@ -14,16 +14,20 @@ from loptrl import checkpoints, devices, paths
 
 
 def test_once_jax_runs_its_devices_stay(monkeypatch):
+    assert jax.device_count() == 2
     monkeypatch.setenv("XLA_FLAGS", "--something=1")
     before = jax.config.jax_compilation_cache_dir
     try:
-        assert devices.prepare(7) == jax.device_count()
+        with pytest.warns(RuntimeWarning, match="Expected 7 host devices, got 2, which changes"):
+            assert devices.prepare(7) == jax.device_count()
+        assert devices.prepare(2) == 2
         assert os.environ["XLA_FLAGS"] == "--something=1"
         assert jax.config.jax_compilation_cache_dir == str(paths.cache_dir() / "xla")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
 
 
+@pytest.mark.parametrize("before", ["", "import jax; "])
 @pytest.mark.parametrize(
     ("flags", "argument", "expected"),
     [
@@ -32,8 +36,9 @@ def test_once_jax_runs_its_devices_stay(monkeypatch):
         ("--xla_force_host_platform_device_count=5", "3", 5),  # the user's own choice stays
     ],
 )
-def test_in_a_fresh_process(library_path, flags, argument, expected):
-    code = f"from loptrl import devices; print(devices.prepare({argument}))"
+def test_in_a_fresh_process(library_path, before, flags, argument, expected):
+    call = f"devices.prepare({argument})"
+    code = f"{before}from loptrl import devices; {call}; print({call})"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "XLA_FLAGS": flags},
@@ -42,6 +47,7 @@ def test_in_a_fresh_process(library_path, flags, argument, expected):
         timeout=120,
     )
     assert (done.returncode, done.stdout) == (0, f"{expected}\n"), done.stderr
+    assert "host devices" not in done.stderr
 
 
 @pytest.fixture

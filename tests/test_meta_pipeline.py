@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 import shutil
 from typing import Any
@@ -14,7 +16,8 @@ import pytest
 from loptrl import cli, optimizers, weights
 from loptrl.drive import load_or_run
 from loptrl.errors import LoptrlError, Stopped
-from loptrl.meta.config import MetaConfig
+from loptrl.meta.config import WITH_LEARNING_RATE, MetaConfig
+from loptrl.meta.es_config import EvolutionConfig
 from loptrl.meta.pipeline import Ages, reset_indices
 from loptrl.meta.program import MetaProgram
 from loptrl.runs import RunSpec
@@ -48,6 +51,13 @@ def play(program: MetaProgram) -> tuple[Any, list[dict[str, float]]]:
         if rows[-1]["diverged"]:
             break
     return state, rows
+
+
+def test_a_phase_is_not_begun_with_a_change_without_effect():
+    drift = {"friction": {"form": "Linear", "low": 1.0, "high": 2.0, "period": 64}}
+    phases = [{"world": "probe_reach", "drift": drift}, {"world": "probe_endless", "drift": drift}]
+    with pytest.raises(LoptrlError, match=r"in probe_endless \(nothing\), got friction"):
+        make_meta_program(spec(phases=phases))
 
 
 @pytest.mark.parametrize(("agents", "interval"), [(1, 5), (4, 32), (8, 128), (3, 2), (5, 512)])
@@ -314,5 +324,13 @@ def test_bad_settings(settings, words):
 
 
 def test_open_has_no_learning_rate():
-    with pytest.raises(LoptrlError, match="open has no learning rate"):
-        make_meta_program(spec(rule="open"))
+    for config in (MetaConfig, functools.partial(EvolutionConfig, learning_rate=3e-4)):
+        with pytest.raises(LoptrlError, match=r"open has no learning rate, got 0\.0003; give None"):
+            config(rule="open")
+    assert MetaConfig(rule="open", learning_rate=None).learning_rate is None
+    with_rate = {
+        name
+        for name, rule in optimizers.LEARNED.items()
+        if "learning_rate" in inspect.signature(rule.build).parameters
+    }
+    assert with_rate == set(WITH_LEARNING_RATE)

@@ -24,7 +24,7 @@ def expected() -> np.ndarray:
 
 
 def test_the_signs_are_those_that_subnormal_numbers_give():
-    optimizer = open_optimizer.build(open_optimizer.init_theta(jax.random.key(0)))
+    optimizer = open_optimizer.build(open_optimizer.init_theta(jax.random.key(0)), noise=False)
     params = {"w": jnp.zeros(FIRST.size)}
     layout = Layout.of(params)
     state = optimizer.init(params)
@@ -43,7 +43,7 @@ def test_the_signs_are_those_that_subnormal_numbers_give():
 
 
 def test_a_new_gradient_decides_again():
-    optimizer = open_optimizer.build(open_optimizer.init_theta(jax.random.key(0)))
+    optimizer = open_optimizer.build(open_optimizer.init_theta(jax.random.key(0)), noise=False)
     params = {"w": jnp.zeros(2)}
     state = optimizer.init(params)
     state = state._replace(momentum=jnp.full_like(state.momentum, np.finfo(np.float32).tiny))

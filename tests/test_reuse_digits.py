@@ -15,8 +15,8 @@ from loptrl.weights import import_file
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "weights"
 TRAINED = {
     "optim4rl/ant": ("optim4rl/meta_rl_ant_5.npz", lambda: optim4rl("ant")),
-    "open/multi": ("open/multi_OPEN.npy", lambda: open_optimizer("multi")),
-    "open/breakout": ("open/breakout_OPEN.npy", lambda: open_optimizer("breakout")),
+    "open/multi": ("open/multi_OPEN.npy", lambda: open_optimizer("multi", noise=False)),
+    "open/breakout": ("open/breakout_OPEN.npy", lambda: open_optimizer("breakout", noise=False)),
 }
 
 

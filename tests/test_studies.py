@@ -17,7 +17,7 @@ from loptrl.ppo.config import OptimizerConfig, PPOConfig
 from loptrl.specs import plain
 from loptrl.studies.adam_collapse import CONTROL_FRICTIONS, PERIOD, STUDY
 from loptrl.studies.base import Arm, Budget, Study
-from loptrl.studies.training import make_program, make_world, register_world
+from loptrl.studies.training import check_drift, make_program, make_world, register_world
 from probe_runs import SMALL, compilations, play
 
 TINY = Study(
@@ -53,7 +53,12 @@ def test_every_arm_of_every_study_is_a_valid_configuration():
                 config = study.config_type.from_dict(plain(spec.config))
                 assert config.num_slices * config.env_steps_per_slice >= config.env_steps
                 if isinstance(config, PPOConfig):
-                    Drift.from_dict(config.drift, spec.seed)
+                    parts = [(config.world, config.backend, config.drift)]
+                else:
+                    parts = [(p.world, config.ppo(p.world).backend, p.drift) for p in config.phases]
+                for world, backend, drift in parts:
+                    drift = Drift.from_dict(drift, spec.seed)
+                    check_drift(drift, world, make_world(world, backend).world)
         assert set(study.looks()) == set(study.arms)
 
 
@@ -134,6 +139,45 @@ def test_the_command_makes_the_same_runs():
 def test_mistakes(call, message):
     with pytest.raises(LoptrlError, match=message):
         call()
+
+
+CHANGES = {
+    "friction": {"form": "Steps", "low": 0.5, "high": 2.0, "period": 128},
+    "strength": {"form": "Wear", "most": 0.4, "period": 512},
+    "damping": {"form": "Linear", "low": 0.0, "high": 1.0, "period": 512},
+    "faults": {"form": "Faults", "probability": 0.5, "period": 128},
+}
+BODY = ["friction", "strength", "damping", "faults"]
+
+
+@pytest.mark.parametrize(
+    ("world", "backend", "can"),
+    [
+        ("ant", "spring", BODY),
+        ("ant", "positional", BODY),
+        ("ant", "generalized", ["friction", "strength", "faults"]),
+        ("breakout", "spring", []),
+        ("probe_endless", "spring", []),
+        ("probe_reach", "spring", ["friction", "strength"]),
+    ],
+)
+def test_a_change_without_effect_is_refused(world, backend, can):
+    made = make_world(world, backend).world
+    for name, form in CHANGES.items():
+        drift = Drift.from_dict({name: form})
+        if name in can:
+            check_drift(drift, world, made)
+            continue
+        with pytest.raises(LoptrlError, match=f"what can change in {world} .*, got {name}; leave"):
+            check_drift(drift, world, made)
+    check_drift(Drift.none(), world, made)
+
+
+def test_a_run_is_not_begun_with_a_change_without_effect():
+    settings = {"world": "probe_choice", "drift": {"friction": CHANGES["friction"]}}
+    (spec,) = TINY.specs("smoke", ["plain"], 1, **settings)
+    with pytest.raises(LoptrlError, match=r"in probe_choice \(nothing\), got friction"):
+        make_program(spec)
 
 
 def test_runs_that_differ_in_numbers_share_one_compiled_agent(store):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import warnings
 
 from loptrl import paths
 
@@ -20,9 +20,10 @@ def available_cores() -> int:
 def prepare(host_devices: int | None = None) -> int:
     """One host device per core, the persistent compile cache, and the number of devices.
 
-    Call it before jax is first used: XLA reads the number of host devices when it starts. On an
-    accelerator float32 matrices are multiplied in full precision, as on a CPU, unless JAX's
-    default_matmul_precision is set, such as by JAX_DEFAULT_MATMUL_PRECISION.
+    Call it before jax is first used: the number of host devices is read when it starts. A number
+    chosen by XLA_FLAGS or JAX_NUM_CPU_DEVICES stays. On an accelerator float32 matrices are
+    multiplied in full precision, as on a CPU, unless JAX's default_matmul_precision is set, such as
+    by JAX_DEFAULT_MATMUL_PRECISION.
 
     Args:
         host_devices: devices to make of the CPU; None for one per available core.
@@ -30,12 +31,22 @@ def prepare(host_devices: int | None = None) -> int:
     Returns:
         The number of devices that jax now has.
     """
-    flag = "--xla_force_host_platform_device_count"
-    if "jax" not in sys.modules and flag not in os.environ.get("XLA_FLAGS", ""):
-        count = host_devices or available_cores()
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={count}".strip()
     import jax
 
+    wanted = host_devices or available_cores()
+    flag = "--xla_force_host_platform_device_count"
+    if flag not in os.environ.get("XLA_FLAGS", "") and jax.config.jax_num_cpu_devices < 0:
+        try:
+            jax.config.update("jax_num_cpu_devices", wanted)
+        except RuntimeError:  # jax has started
+            if jax.default_backend() == "cpu" and jax.device_count() < wanted:
+                warnings.warn(
+                    f"Expected {wanted} host devices, got {jax.device_count()}, which changes a "
+                    "run's numbers: jax had started already; call loptrl.devices.prepare() before "
+                    "anything is computed.",
+                    RuntimeWarning,
+                    stacklevel=1,  # always this line, so that Python shows it once
+                )
     cache = paths.cache_dir() / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint
 import pytest
-from flax import nnx
 
 from loptrl import weights
 from loptrl.errors import LoptrlError
@@ -22,7 +22,7 @@ from loptrl.optimizers import (
     l2_in_loss,
     rmsprop,
 )
-from optimizer_cases import CASES, LEARNED_TABLE, TABLE, downhill_velo, extras
+from optimizer_cases import CASES, LEARNED_TABLE, TABLE, downhill_velo, extras, first_update
 
 pytestmark = pytest.mark.usefixtures("strict_jax")
 
@@ -136,7 +136,7 @@ def test_keeps_dtypes_and_structure(case):
     theta = case.init_theta(jax.random.key(0))
     optimizer = case.build(theta)
     params = {
-        "half": jnp.ones((2, 3), jnp.bfloat16),
+        "actor": {"half": jnp.ones((2, 3), jnp.bfloat16)},
         "list": [jnp.ones(()), (jnp.ones(33), jnp.ones((0, 2)))],
         "none": None,
     }
@@ -154,6 +154,30 @@ def test_keeps_dtypes_and_structure(case):
     )
     made = jax.jit(step)(params, state)
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves(made))
+
+
+@TABLE
+def test_updates_have_the_dtypes_of_the_parameters(case):
+    """Those of the gradients may be others, as where a loss is computed in half precision."""
+    optimizer, params = case.build(case.init_theta(jax.random.key(0))), start()
+    grads = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    given = extras(jnp.float32(1.0), jax.random.key(1))
+    updates = jax.eval_shape(lambda g: first_update(optimizer, g, params, **given), grads)
+    assert all(u.dtype == jnp.float32 for u in jax.tree.leaves(updates))
+
+
+@TABLE
+def test_the_state_goes_through_orbax(case, tmp_path):
+    optimizer = case.build(case.init_theta(jax.random.key(0)))
+    params = {**start(), "bias": jnp.ones(3)}
+    given = extras(jnp.float32(1.0), jax.random.key(1))
+    state = optimizer.update(params, optimizer.init(params), params, **given)[1]
+    with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", state)
+        checkpointer.wait_until_finished()
+        back = checkpointer.restore(tmp_path / "state", jax.eval_shape(lambda: state))
+    assert jax.tree.structure(back) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, back, state)
 
 
 @LEARNED_TABLE
@@ -201,10 +225,6 @@ def test_half_precision_is_near_single(optimizer):
     np.testing.assert_allclose(moved[0], moved[1], rtol=1e-2)
 
 
-def first_update(optimizer, grads, params, **extra):
-    return optimizer.update(grads, optimizer.init(params), params, **extra)[0]
-
-
 def test_the_three_kinds_of_decay():
     params, grads = {"w": jnp.array([2.0, -4.0])}, {"w": jnp.array([1.0, 1.0])}
     seen = []
@@ -224,68 +244,6 @@ def test_the_three_kinds_of_decay():
     np.testing.assert_allclose(seen, [1.0, 1.0, 2.0], rtol=1e-6)
     with pytest.raises(LoptrlError, match="reads the parameters"):
         decoupled_weight_decay(plain, 0.1).update(grads, (), None)
-
-
-def test_open_asks_for_a_key_only_where_it_draws():
-    theta = LEARNED["open"].init_theta(jax.random.key(0))
-    actor, other = {"actor": {"w": jnp.ones((2, 2))}}, {"w": jnp.ones((2, 2))}
-    with pytest.raises(LoptrlError, match="got no key"):
-        first_update(LEARNED["open"].build(theta), actor, actor)
-    first_update(LEARNED["open"].build(theta, noise=False), actor, actor)
-    first_update(LEARNED["open"].build(theta), other, other)
-    with pytest.raises(LoptrlError, match="activity of 2 units for the layer"):
-        first_update(LEARNED["open"].build(theta), other, other, activity=[jnp.ones(5)])
-
-
-def test_equal_activity_is_the_neutral_value():
-    theta = LEARNED["open"].init_theta(jax.random.key(0))
-    params = {"Dense_0": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}}
-    params["Dense_10"] = {"kernel": jnp.ones((4, 2))}
-    params["Dense_9"] = {"kernel": jnp.full((4, 4), 2.0)}
-    update = functools.partial(first_update, LEARNED["open"].build(theta), params, params)
-    silent, equal = update(), update(activity=[jnp.full(4, 7.0), jnp.full(4, 3.0), jnp.ones(2)])
-    named = update(activity={"Dense_9": jnp.array([1.0, 2.0, 3.0, 4.0])})
-    # The list is in the order of the numbers: Dense_9 before Dense_10.
-    by_list = update(activity=[jnp.ones(4), jnp.array([1.0, 2.0, 3.0, 4.0])])
-    flat = [
-        jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(t)])
-        for t in (silent, equal, named, by_list)
-    ]
-    np.testing.assert_allclose(flat[0], flat[1], rtol=1e-5, atol=1e-9)
-    np.testing.assert_allclose(flat[2], flat[3], rtol=1e-5, atol=1e-9)
-    assert np.abs(flat[0] - flat[2]).max() > 1e-7
-
-
-class Separate(nnx.Module):
-    def __init__(self):
-        rngs = nnx.Rngs(0)
-        self.actor = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 2, rngs=rngs))
-        self.critic = nnx.Sequential(nnx.Linear(3, 4, rngs=rngs), nnx.Linear(4, 1, rngs=rngs))
-
-
-def test_open_finds_networks_and_layers_wherever_flax_puts_them():
-    """On top, below a module's "params", below each network's own, and in an nnx.State."""
-    state = nnx.state(Separate(), nnx.Param)
-    pure = nnx.to_pure_dict(state)
-    trees = [
-        pure,
-        {"params": pure},
-        {name: {"params": network} for name, network in pure.items()},
-        state,
-    ]
-    optimizer = LEARNED["open"].build(LEARNED["open"].init_theta(jax.random.key(5)))
-    activity = {name: [jnp.array([1.0, 2.0, 3.0, 4.0])] for name in ("actor", "critic")}
-    extra = {"key": jax.random.key(1), "activity": activity}
-    found = []
-    for tree in trees:
-        update = first_update(optimizer, jax.tree.map(jnp.cos, tree), tree, **extra)
-        found.append(jnp.concatenate([jnp.ravel(x) for x in jax.tree.leaves(update)]))
-        with pytest.raises(LoptrlError, match="got no key"):
-            first_update(optimizer, tree, tree)
-    for other in found[1:]:
-        np.testing.assert_allclose(found[0], other, rtol=1e-5, atol=1e-9)
-    with pytest.raises(LoptrlError, match="they have none, got that of actor, critic"):
-        first_update(optimizer, pure["actor"], pure["actor"], **extra)
 
 
 def test_velo_averages_beyond_its_horizon():
@@ -328,3 +286,40 @@ def test_many_chunks_equal_one():
     for name, g in grads.items():
         alone = first_update(optimizer, {"x": jnp.ravel(g)[:40]}, {"x": jnp.ravel(g)[:40]})
         np.testing.assert_allclose(jnp.ravel(together[name])[:40], alone["x"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["optim4rl", "linear_optim", "l2lgd2"])
+def test_a_bound_that_leaves_no_gradient_is_refused(name):
+    rule = LEARNED[name]
+    theta = rule.init_theta(jax.random.key(0))
+    for wrong in (0.0, -1, jnp.float32(0.0), float("nan")):
+        with pytest.raises(LoptrlError, match=r"expected grad_clip > 0, got .*; give None"):
+            rule.build(theta, grad_clip=wrong)
+    params = {"w": jnp.ones(3)}
+
+    @jax.jit
+    def traced(clip):
+        return first_update(rule.build(theta, grad_clip=clip), params, params)
+
+    expected = first_update(rule.build(theta, grad_clip=0.5), params, params)
+    np.testing.assert_allclose(traced(0.5)["w"], expected["w"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["optim4rl", "linear_optim", "l2lgd2"])
+def test_a_schedule_goes_through_optax(name):
+    """As a learning rate it would be multiplied with; `optax.inject_hyperparams` calls it."""
+    build = LEARNED[name].build
+    theta = LEARNED[name].init_theta(jax.random.key(0))
+    schedule = optax.piecewise_constant_schedule(1e-2, {1: 0.5})
+    with pytest.raises(LoptrlError, match=r"expected learning_rate as a number, .*inject_hyper"):
+        build(theta, learning_rate=schedule)
+    scheduled, plain = (
+        optax.inject_hyperparams(build)(theta, learning_rate=schedule),
+        build(theta, learning_rate=1e-2),
+    )
+    params = {"w": jnp.linspace(-1.0, 1.0, 5)}
+    states = [scheduled.init(params), plain.init(params)]
+    for scale in (1.0, 0.5):
+        ours, states[0] = scheduled.update(params, states[0], params)
+        theirs, states[1] = plain.update(params, states[1], params)
+        np.testing.assert_allclose(ours["w"], scale * theirs["w"], rtol=1e-5)

@@ -35,7 +35,8 @@ class BraxBody:
     Rewards, terminations and observations are Brax's own. Actions are clipped to [-1, 1].
     Friction replaces the sliding coefficient of every geom (the contact takes the larger of
     the two, so the ground's alone would have no effect); strength scales each actuator's gear;
-    damping adds to the linear and angular velocity damping of every link.
+    damping adds to the linear and angular velocity damping of every link (the "generalized" backend
+    has none).
     """
 
     discrete = False
@@ -51,6 +52,9 @@ class BraxBody:
                 f"unknown backend {backend!r}: expected one of {', '.join(_BACKENDS)}"
             )
         self.name, self.backend, self.layout = name, backend, layout
+        # The generalized physics has no damping of the links' velocities.
+        damping = () if backend == "generalized" else ("damping",)
+        self.changes = ("friction", "strength", "faults", *damping)
         self._env = _load(name, backend)
         self.observation_size = int(self._env.observation_size)
         self.action_size = int(self._env.action_size)

@@ -54,6 +54,7 @@ class MinAtar:
     discrete = True
     num_actuators = 1
     layout = "first"
+    changes = ()
 
     def __init__(self, name: str) -> None:
         if name not in GAMES:

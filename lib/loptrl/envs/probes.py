@@ -27,6 +27,7 @@ class _Probe:
     num_actuators = 1
     max_episode_steps = 1
     layout = "first"
+    changes: tuple[str, ...] = ()
 
     def _start(self, key: jax.Array) -> jax.Array:
         del key
@@ -66,6 +67,9 @@ class Endless(_Probe):
 
 class Reach(_Probe):
     """One step; reward friction - (action - 0.5)^2: the best action is 0.5, V = friction then."""
+
+    # Of no effect, strength is taken too: at the smallest budget this stands in for a body.
+    changes = ("friction", "strength")
 
     def step(
         self, key: jax.Array, state: _Age, action: jax.Array, dynamics: Dynamics

@@ -41,6 +41,8 @@ class World(Protocol):
         num_actuators: length of `Dynamics.strength`.
         max_episode_steps: env steps after which an episode is cut off.
         layout: "first", or "last" as in `VectorWorld`.
+        changes: the changes of a `Drift` that have an effect here; a world may leave it out where
+            none has.
     """
 
     observation_size: int
@@ -49,6 +51,7 @@ class World(Protocol):
     num_actuators: int
     max_episode_steps: int
     layout: Literal["first", "last"]
+    changes: tuple[str, ...]
 
     def reset(self, key: jax.Array, dynamics: Dynamics) -> tuple[Any, jax.Array]:
         """A first state, any pytree of arrays, and its observation `[obs]`."""

@@ -13,9 +13,19 @@ from loptrl.envs.drift import Drift
 from loptrl.errors import LoptrlError
 from loptrl.ppo.config import PPOConfig, check_flag, check_number, checked_fields
 
-__all__ = ["EDGES", "RULES", "CostConfig", "MetaConfig", "Phase", "StatisticsConfig"]
+__all__ = [
+    "EDGES",
+    "RULES",
+    "WITH_LEARNING_RATE",
+    "CostConfig",
+    "MetaConfig",
+    "Phase",
+    "StatisticsConfig",
+    "check_learning_rate",
+]
 
-RULES = ("optim4rl", "linear_optim", "l2lgd2", "open", "velo")
+WITH_LEARNING_RATE = ("optim4rl", "linear_optim", "l2lgd2")
+RULES = (*WITH_LEARNING_RATE, "open", "velo")
 
 EDGES = np.linspace(-10.0, 1.0, 45)
 """Of the bins of `statistics.log_histogram`, in decades."""
@@ -115,7 +125,8 @@ class MetaConfig:
             check_number("reset_interval", self.reset_interval, 1, whole=True)
             object.__setattr__(self, "reset_interval", int(self.reset_interval))
         check_number("meta_learning_rate", self.meta_learning_rate, 0.0)
-        for name in ("learning_rate", "meta_grad_norm", "meta_grad_clip"):
+        check_learning_rate(self.rule, self.learning_rate)
+        for name in ("meta_grad_norm", "meta_grad_clip"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), 0.0, open_low=True)
         check_number("agent_l2", self.agent_l2, 0.0)
@@ -233,6 +244,19 @@ class CostConfig(MetaConfig):
         super().__post_init__()
         check_number("timed", self.timed, 0, whole=True)
         object.__setattr__(self, "timed", int(self.timed))
+
+
+def check_learning_rate(rule: str, value: Any) -> None:
+    """See to it that alpha, if any, is a number above 0 and the rule has one.
+
+    Raises:
+        LoptrlError: it is not, or has none.
+    """
+    if value is None:
+        return
+    check_number("learning_rate", value, 0.0, open_low=True)
+    if rule not in WITH_LEARNING_RATE:
+        raise LoptrlError(f"{rule} has no learning rate, got {value}; give None (null in JSON)")
 
 
 # Optim4RL's published Ant, with this project's networks, rewards and clips of the gradient:

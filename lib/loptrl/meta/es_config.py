@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from loptrl.errors import LoptrlError
-from loptrl.meta.config import RULES
+from loptrl.meta.config import RULES, check_learning_rate
 from loptrl.ppo.config import PPOConfig, check_flag, check_number, checked_fields
 
 __all__ = ["EvolutionConfig", "SearchConfig"]
@@ -145,8 +145,7 @@ class EvolutionConfig(SearchConfig):
                 f"{self.init or self.rule}; leave it out"
             )
         self._check_search("world", ["env_steps"])
-        if self.learning_rate is not None:
-            check_number("learning_rate", self.learning_rate, 0.0, open_low=True)
+        check_learning_rate(self.rule, self.learning_rate)
         own = sorted(_OWN & set(self.agent))
         if own:
             raise LoptrlError(

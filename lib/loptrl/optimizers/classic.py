@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from loptrl.errors import LoptrlError
@@ -18,7 +19,9 @@ def _numbers_in_state(
     rule: Callable[..., optax.GradientTransformation], *numbers: float
 ) -> optax.GradientTransformationExtraArgs:
     """The rule with its numbers and moments in at least float32: in bfloat16, 0.999 is 1."""
-    inner = optax.with_extra_args_support(optax.inject_hyperparams(rule)(*numbers))
+    # A whole number would be kept as an integer, and so would every number put in its place.
+    floats = [float(x) if isinstance(x, (int, np.integer)) else x for x in numbers]
+    inner = optax.with_extra_args_support(optax.inject_hyperparams(rule)(*floats))
 
     def wide(tree: Any) -> Any:
         def cast(x: Any) -> jax.Array:
@@ -31,11 +34,12 @@ def _numbers_in_state(
         return inner.init(wide(params))
 
     def update(grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        like = grads if params is None else params
         params = None if params is None else wide(params)
         updates, after = inner.update(wide(grads), state, params, **extra)
         # The numbers have one dtype, which leaves of several would take on.
         after = jax.tree.map(lambda new, old: new.astype(jnp.result_type(old)), after, state)
-        return jax.tree.map(lambda u, g: u.astype(jnp.result_type(g)), updates, grads), after
+        return jax.tree.map(lambda u, x: u.astype(jnp.result_type(x)), updates, like), after
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -89,7 +93,7 @@ def rmsprop(
 
 
 def annealed(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """u (1 - t): the step size falls linearly with the extra input `training_fraction` t.
+    """u max(1 - t, 0): the step size falls with the extra input `training_fraction` t, and stays 0.
 
     Raises:
         LoptrlError: `update` is called without it.
@@ -106,9 +110,8 @@ def annealed(optimizer: optax.GradientTransformation) -> optax.GradientTransform
             )
         extra["training_fraction"] = training_fraction
         updates, state = inner.update(grads, state, params, **extra)
-        return jax.tree.map(
-            lambda u: (u * (1.0 - training_fraction)).astype(u.dtype), updates
-        ), state
+        left = jnp.maximum(1.0 - training_fraction, 0.0)
+        return jax.tree.map(lambda u: (u * left).astype(u.dtype), updates), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 

@@ -43,8 +43,7 @@ class Layout:
     Where the chunks are split, every stack that a method takes or gives is this device's share.
 
     Attributes:
-        paths: the key path of each leaf, in the tree's own order.
-        shapes: the shape of each leaf.
+        shapes: the shape of each leaf, in the tree's own order.
         dtypes: the dtype of each leaf.
         dtype: what is computed in: the widest of the leaves, at least float32.
         chunks: leading axis of the whole stack.
@@ -53,7 +52,6 @@ class Layout:
     """
 
     treedef: Any
-    paths: tuple[tuple[Any, ...], ...]
     shapes: tuple[tuple[int, ...], ...]
     dtypes: tuple[Any, ...]
     dtype: Any
@@ -82,8 +80,7 @@ class Layout:
         parts = 1 if split is None else split.parts
         chunks = parts * max(1, -(-total // (_BLOCKS * parts)))
         blocks = _BLOCKS if chunks > parts else max(1, -(-total // parts))
-        paths = tuple(path for path, _ in leaves)
-        return cls(treedef, paths, shapes, dtypes, dtype, chunks, blocks, split)
+        return cls(treedef, shapes, dtypes, dtype, chunks, blocks, split)
 
     @property
     def sizes(self) -> tuple[int, ...]:

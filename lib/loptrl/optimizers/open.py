@@ -104,15 +104,15 @@ def build(
     Extra inputs, all keyword-only: `key`, needed where noise is drawn; `training_fraction` and
     `epoch_fraction`, 0 where not given; `activity`, mean absolute activation per unit of each
     layer: a list by layer or a mapping from a layer's name, and by network where there are
-    several. A layer without activity has dormancy 1, the value of a layer whose units are all
-    equally active.
+    several. A layer without activity (None in a list) has dormancy 1, the value of a layer whose
+    units are all equally active. Layers that `optax.masked` takes out still count.
 
     Args:
         theta: weights as `init_theta` makes them; may be traced.
         noise: False leaves the noise out.
         networks: keys at the top of the parameters (below flax's "params") that hold one network
             each; what else there is counts as one network. Layers are counted within a network.
-        noisy: the networks that get noise; without one of that name there is none.
+        noisy: the networks that get noise; the parameters must have one of them.
         split: over which devices the work is split, inside `jax.shard_map`; the stacks of the state
             are then split along their first axis.
 
@@ -152,8 +152,13 @@ def build(
     ) -> tuple[Any, OpenState]:
         del extra
         layout = Layout.of(need_params(params, "OPEN"), split)
-        places = _places(layout.paths, networks)
+        places = _places(params, networks)
         drawn = [noise and place.network in noisy for place in places]
+        if noise and noisy and places and not any(drawn):
+            raise LoptrlError(
+                f"OPEN adds noise to {', '.join(noisy)}, got parameters without such a network; "
+                "name theirs with build(theta, networks=..., noisy=...), or give noise=False"
+            )
         if any(drawn) and key is None:
             raise LoptrlError(
                 "OPEN draws noise for the actor, got no key; call update(..., key=key), "
@@ -255,10 +260,15 @@ class _Place(NamedTuple):
     count: int
 
 
-def _places(paths: Sequence[tuple[Any, ...]], networks: Sequence[str]) -> list[_Place]:
+def _places(params: Any, networks: Sequence[str]) -> list[_Place]:
     """The place of each leaf; layers are counted as they are named, numbers as numbers."""
+
+    def is_masked(x: Any) -> bool:
+        return isinstance(x, optax.MaskedNode)
+
+    leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=is_masked)
     named = []
-    for path in paths:
+    for path, _ in leaves:
         names = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path]
         # An nnx.State ends every path in the variable's "value"; linen has "params" above a module,
         # be that the whole or one network.
@@ -270,7 +280,9 @@ def _places(paths: Sequence[tuple[Any, ...]], networks: Sequence[str]) -> list[_
         # A leaf that no module holds, such as log_std, is a layer of its own.
         named.append((network, "/".join(names[:-1] if len(names) > 1 else names)))
     places = []
-    for network, layer in named:
+    for (network, layer), (_, leaf) in zip(named, leaves, strict=True):
+        if is_masked(leaf):
+            continue
         layers = sorted({other for net, other in named if net == network}, key=_natural)
         places.append(_Place(network, layer, layers.index(layer), len(layers)))
     return places
@@ -304,7 +316,12 @@ def _dormancy(
         if isinstance(known, Mapping):
             known = known.get(place.layer)
         elif known is not None:
-            known = known[place.index] if place.index < len(known) else None
+            if len(known) != place.count:
+                raise LoptrlError(
+                    f"expected the activity of {place.count} layers, got a list of {len(known)}; "
+                    "give None for an unknown one, or a mapping from a layer's name"
+                )
+            known = known[place.index]
         if known is None or not shape:
             leaves.append(jnp.ones(shape, layout.dtype))
             continue

@@ -188,6 +188,16 @@ def _build(
             f"expected theta with the parts {sorted((*cells, *heads))}, got {sorted(theta)}; "
             "make it with this rule's own init_theta"
         )
+    if callable(learning_rate):
+        raise LoptrlError(
+            f"expected learning_rate as a number, got {type(learning_rate).__name__}; for a "
+            "schedule call optax.inject_hyperparams(build)(theta, learning_rate=schedule)"
+        )
+    # A traced bound cannot be looked at.
+    if not (grad_clip is None or isinstance(grad_clip, jax.core.Tracer) or grad_clip > 0):
+        raise LoptrlError(
+            f"expected grad_clip > 0, got {grad_clip}; give None to leave gradients as they are"
+        )
     units = sum(theta[cell]["hn"]["bias"].shape[-1] for cell in cells)
 
     def init(params: Any) -> GRUState:
@@ -199,8 +209,8 @@ def _build(
     def update(
         grads: Any, state: GRUState, params: Any = None, **extra: Any
     ) -> tuple[Any, GRUState]:
-        del params, extra
-        layout = Layout.of(grads, split)
+        del extra
+        layout = Layout.of(grads if params is None else params, split)
         weights = jax.tree.map(lambda w: jnp.asarray(w, layout.dtype), theta)
         g = layout.pack(grads)
         if stop_inputs:

@@ -58,7 +58,13 @@ def make(
         options: dict[str, Any] = {} if learning_rate is None else {"learning_rate": learning_rate}
         if options and "learning_rate" not in takes:
             raise LoptrlError(f"{name} has no learning rate, got {learning_rate}; leave it out")
-        options |= {"num_steps": num_updates} if "num_steps" in takes else {}
+        if "num_steps" in takes:
+            if num_updates is None:
+                raise LoptrlError(
+                    f"{name} needs the length of the training in advance, got none; give "
+                    "num_updates, the updates that it will make"
+                )
+            options["num_steps"] = num_updates
         options |= {"split": split} if "split" in takes else {}
         optimizer = rule(weights, **options)
     else:

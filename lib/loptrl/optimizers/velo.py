@@ -38,15 +38,15 @@ class Accumulators(NamedTuple):
         momentum: of the gradient, `[3, *shape]`.
         rms: of its square, `[*shape]`.
         row, col: of its square, averaged over the largest and the second largest axis,
-            `[3, *shape without that axis]`; empty below two axes.
-        diag: of its square, `[3, *shape]`; empty from two axes on.
+            `[3, *shape without that axis]`; None below two axes.
+        diag: of its square, `[3, *shape]`; None from two axes on.
     """
 
     momentum: jax.Array
     rms: jax.Array
-    row: jax.Array
-    col: jax.Array
-    diag: jax.Array
+    row: jax.Array | None
+    col: jax.Array | None
+    diag: jax.Array | None
 
 
 class VeloState(NamedTuple):
@@ -209,14 +209,14 @@ def _factored_axes(shape: Sequence[int]) -> tuple[int, int]:
 
 
 def _new(shape: tuple[int, ...], dtype: Any) -> Accumulators:
-    row, col, diag = (3, 0), (3, 0), (3, *shape)
-    if len(shape) >= 2:
-        second, largest = _factored_axes(shape)
-        row = (3, *(n for i, n in enumerate(shape) if i != largest))
-        col = (3, *(n for i, n in enumerate(shape) if i != second))
-        diag = (3, 0)
-    shapes = ((3, *shape), shape, row, col, diag)
-    return Accumulators(*(jnp.zeros(s, dtype) for s in shapes))
+    momentum, rms = jnp.zeros((3, *shape), dtype), jnp.zeros(shape, dtype)
+    if len(shape) < 2:
+        return Accumulators(momentum, rms, None, None, jnp.zeros((3, *shape), dtype))
+    row, col = (
+        jnp.zeros((3, *(n for i, n in enumerate(shape) if i != axis)), dtype)
+        for axis in reversed(_factored_axes(shape))
+    )
+    return Accumulators(momentum, rms, row, col, None)
 
 
 def _loss_decays(horizon: int) -> np.ndarray:

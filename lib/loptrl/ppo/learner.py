@@ -243,7 +243,8 @@ class Learner:
             # One collective for everything that is averaged over the devices.
             flat, unravel = ravel_pytree((loss, metrics, activity, grads))
             loss, metrics, activity, grads = unravel(pmean(flat, DEVICES))
-            norms = {name: optax.tree.norm(grads[name]) for name in grads}
+            # The norm of a network without a part in the loss is 0, where it has no derivative.
+            norms = {n: _root(optax.tree.norm(g, squared=True)) for n, g in grads.items()}
             grads = {
                 name: optax.tree.scale(_at_most(hparams.max_grad_norm, norms[name]), grads[name])
                 for name in grads
@@ -343,6 +344,19 @@ def _standardized(advantage: jax.Array) -> jax.Array:
     mean = pmean(jnp.mean(advantage), DEVICES)
     variance = pmean(jnp.mean((advantage - mean) ** 2), DEVICES)
     return (advantage - mean) / (jnp.sqrt(variance) + 1e-8)
+
+
+@jax.custom_jvp
+def _root(x: jax.Array) -> jax.Array:
+    """The square root, with derivative 0 at 0."""
+    return jnp.sqrt(x)
+
+
+@_root.defjvp
+def _root_jvp(x: tuple[jax.Array], dx: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    # A rule of its own, since selecting between two cases would compile to other bits.
+    root = _root(*x)
+    return root, dx[0] / (2.0 * jnp.where(root == 0.0, jnp.inf, root))
 
 
 def _at_most(bound: jax.Array, norm: jax.Array) -> jax.Array:

@@ -30,10 +30,6 @@ def rule_of(config: MetaConfig | EvolutionConfig, **options: Any) -> Callable[[A
     learned = optimizers.LEARNED[config.rule]
     takes = inspect.signature(learned.build).parameters
     if config.learning_rate is not None:
-        if "learning_rate" not in takes:
-            raise LoptrlError(
-                f"{config.rule} has no learning rate, got {config.learning_rate}; give null"
-            )
         options["learning_rate"] = config.learning_rate
     if "num_steps" in takes:
         options["num_steps"] = config.ppo(config.worlds[0]).num_updates
@@ -114,18 +110,21 @@ def _meta_program(
     from loptrl.meta.program import MetaProgram
     from loptrl.ppo.learner import Learner
     from loptrl.ppo.structure import Structure
-    from loptrl.studies.training import make_world
+    from loptrl.studies.training import check_drift, make_world
 
+    worlds = {
+        world: make_world(world, config.ppo(world).backend, through=config.through_dynamics)
+        for world in config.worlds
+    }
+    for phase in config.phases:
+        check_drift(Drift.from_dict(phase.drift), phase.world, worlds[phase.world].world)
     rule, theta = rule_of(config), _first_theta(config, seed)
     statistics = isinstance(config, StatisticsConfig)
     whole = rule_of(config, stop_inputs=False) if statistics and config.compare_whole else None
-    pipelines, actuators = {}, {}
-    for world in config.worlds:
-        ppo = config.ppo(world)
-        vector = make_world(world, ppo.backend, through=config.through_dynamics)
-        learner = Learner(
-            Structure.of(ppo), vector, rematerialize=config.rematerialize != "nothing"
-        )
+    pipelines = {}
+    for world, vector in worlds.items():
+        structure = Structure.of(config.ppo(world))
+        learner = Learner(structure, vector, rematerialize=config.rematerialize != "nothing")
         bilevel = Bilevel(
             learner,
             rule,
@@ -139,10 +138,10 @@ def _meta_program(
         )
         count = share_devices(config.agents, most_devices)
         pipelines[world] = Pipeline(bilevel, config.agents, devices=count, together=together)
-        actuators[world] = vector.world.num_actuators
 
     def table(env_steps: Any, phase: Any, seed: int) -> Any:
-        return Drift.from_dict(phase.drift, seed=seed).table(env_steps, actuators[phase.world])
+        actuators = worlds[phase.world].world.num_actuators
+        return Drift.from_dict(phase.drift, seed=seed).table(env_steps, actuators)
 
     return MetaProgram(config, seed, theta, pipelines, table, finished)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loptrl import devices, weights
 from loptrl.errors import LoptrlError
 from loptrl.ppo.config import OptimizerConfig, PPOConfig
 from loptrl.specs import RunSpec, plain
 
-__all__ = ["make_program", "make_world", "register_world"]
+if TYPE_CHECKING:
+    from loptrl.envs.drift import Drift
+    from loptrl.envs.world import World
+
+__all__ = ["check_drift", "make_program", "make_world", "register_world"]
 
 _REGISTERED: dict[str, Callable[[], Any]] = {}
 
@@ -30,6 +34,7 @@ def make_program(spec: RunSpec) -> Any:
     horizon = None if rule.weights is None else config.num_updates
     agent = _agent(Structure.of(config), config.world, config.backend, rule, horizon)
     drift = Drift.from_dict(config.drift, seed=spec.seed)
+    check_drift(drift, config.world, agent.world.world)
     return PPOProgram(
         config,
         spec.seed,
@@ -73,6 +78,21 @@ def _agent(
         devices=parts,
         split_state=optimizers.split_state if rule.weights is not None else None,
     )
+
+
+def check_drift(drift: Drift, name: str, world: World) -> None:
+    """See to it that every change of a drift has an effect in the world of that name.
+
+    Raises:
+        LoptrlError: one has none.
+    """
+    can = getattr(world, "changes", ())
+    without = [change for change in drift.changes if change not in can]
+    if without:
+        raise LoptrlError(
+            f"expected a drift of what can change in {name} ({', '.join(can) or 'nothing'}), got "
+            f"{', '.join(without)}; leave it out, or choose another world or backend"
+        )
 
 
 def register_world(name: str, make: Callable[[], Any]) -> None:
