@@ -138,6 +138,14 @@ def test_the_graph_has_a_row_a_set_highest_first_and_a_ring_a_seed(store):
     assert [ring.size for ring in rings] == [3, 3] and min(rings[0]) > 0 > max(rings[1])
 
 
+def test_what_is_missing_is_counted_study_by_study(store):
+    nothing = answers.not_yet(store)
+    assert nothing.count(" of ") >= len(studies.NAMES)
+    (planned,) = re.findall(r"OPEN on the changing Ant\* 21 of (\d+)", nothing)
+    keep_levels(store, open_change.STUDY, ["open"], {"open": 1.0})
+    assert f"OPEN on the changing Ant* 18 of {planned}" in answers.not_yet(store)
+
+
 def test_velo_alone_meets_no_changes():
     """What the answer says of it."""
     configs = [

@@ -11,11 +11,13 @@ from typing import Any
 from loptrl import stats
 from loptrl.runs import Store
 from loptrl.studies import (
+    NAMES,
     adam_collapse_report,
     beside_adam,
     brax_ant,
     comparison_report,
     cost_report,
+    get,
     gradient_report,
     meta_sensitivity_report,
     open_change_report,
@@ -30,7 +32,7 @@ from loptrl.studies.comparison import Comparison
 from loptrl.studies.words import listed, paragraphs, plural
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
-__all__ = ["PAGES", "answer", "beside_others", "count", "lead", "load"]
+__all__ = ["PAGES", "answer", "beside_others", "count", "lead", "load", "not_yet"]
 
 
 def _of(comparison: Comparison) -> SimpleNamespace:
@@ -190,6 +192,23 @@ def count(evidence: Mapping[str, Any]) -> str:
         "test in two ways it has a verdict for each. Read each with its reason: a claim can be "
         "contradicted because what it asks for is not shown, for which too few seeds suffice."
     )
+
+
+def not_yet(store: Store | None = None) -> str:
+    """How many of the planned runs of each study are missing.
+
+    Args:
+        store: default the committed results.
+    """
+    store, parts = store or Store(), []
+    for study in map(get, NAMES):
+        planned = study.specs("laptop")
+        absent = sum(not store.path(spec).is_file() for spec in planned)
+        if absent:
+            parts.append(f"*{study.title}* {absent} of {len(planned)}")
+    if not parts:
+        return "Every planned run is stored."
+    return f"Planned runs that are not stored yet: {'; '.join(parts)}."
 
 
 def _claims(evidence: Mapping[str, Any], page: str) -> Mapping[str, Verdict]:
