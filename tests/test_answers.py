@@ -177,9 +177,10 @@ def test_every_measure_has_its_count_and_its_column(store):
     keep_levels(store, optim4rl_l2.STUDY, ["drift"], {"drift": 3500.0})
     found = answers.load(store)
     words = beside_adam.measures_words(found)
-    assert "Of the 1 sets, by the final return none above and 1 below; by the mean return" in words
+    assert "Of 1 set of trained weights beside default Adam on the changing Ant, by the" in words
+    assert "final return none above and 1 below; by the mean return over" in words
     assert "Default Adam keeps 1.0" in words
     (header, _, row) = beside_adam.measures_table(found).splitlines()
     assert header.count("|") == row.count("|") == len(beside_adam.MEASURES) + 3
     assert "Optim4RL (direct) | 3 | -500 [" in row.replace("-499", "-500").replace("-501", "-500")
-    assert "Of the 1 sets of Optim4RL none move a weight by α" in beside_adam.steps_words(found)
+    assert "Of the 1 set of Optim4RL none move a weight by α" in beside_adam.steps_words(found)

@@ -131,25 +131,26 @@ def found(evidence: Mapping[str, Any], optimizer: str) -> list[Pair]:
     return [pair for pair in every if pair.seeds >= MINIMUM_SEEDS]
 
 
-def _every(evidence: Mapping[str, Any]) -> list[Pair]:
-    """All sets of weights, the one that ends highest beside Adam first."""
+def _every(evidence: Mapping[str, Any], measure: Measure = stats.final) -> list[Pair]:
+    """All sets of weights, the one that is highest beside Adam first."""
     every = [pair for optimizer in TRAINED for pair in found(evidence, optimizer)]
-    return sorted(every, key=lambda pair: -pair.difference().value)
+    return sorted(every, key=lambda pair: -pair.difference(measure).value)
 
 
-def differences_figure(evidence: Mapping[str, Any]) -> Figure:
+def differences_figure(evidence: Mapping[str, Any], measure: str = "final return") -> Figure:
     """A row a set of weights, the highest first: the paired difference and each seed's own.
 
     Args:
         evidence: as in `found`.
+        measure: a name in `MEASURES`.
     """
-    every = _every(evidence)
+    every = _every(evidence, MEASURES[measure])
     if not every:
         return note("No trained weights have seeds enough beside default Adam's under change yet.")
     figure = plots.interval_dots(
-        {pair.label: np.subtract(*pair.both()) for pair in every},
+        {pair.label: np.subtract(*pair.both(MEASURES[measure])) for pair in every},
         looks={pair.label: pair.runs.all_arms[pair.arm].look for pair in every},
-        xlabel="final return minus default Adam's on the same seed",
+        xlabel=f"{measure}, minus Adam's",
         references={"default Adam": 0.0},
     )
     return in_print(
@@ -177,7 +178,8 @@ def measures_words(evidence: Mapping[str, Any]) -> str:
         return ""
     adam = max((pair.both(kept)[1] for pair in every), key=np.size)
     return (
-        f"Of the {len(every)} sets, {'; '.join(parts)}. Default Adam keeps {estimate(adam)} of "
+        f"Of {len(every)} {plural('set', len(every))} of trained weights beside default Adam on "
+        f"the changing Ant, {'; '.join(parts)}. Default Adam keeps {estimate(adam)} of "
         "its return at a change."
     )
 
@@ -211,7 +213,7 @@ def steps_words(evidence: Mapping[str, Any]) -> str:
         return ""
     near = [length for length in lengths if 1 / 1.1 <= length <= 1.1]
     return (
-        f"Of the {len(lengths)} sets of Optim4RL {len(near) or 'none'} move a weight by α in "
-        "every update, to within 10 %, as untrained ones do ({doc}`10_optim4rl` tells why); the "
+        f"Of the {len(lengths)} {plural('set', len(lengths))} of Optim4RL {len(near) or 'none'} "
+        "move a weight by α in every update, to within 10 %, as untrained ones do ({doc}`10_optim4rl` tells why); the "
         f"whole range is {min(lengths):.2f} to {max(lengths):.2f} times α."
     )
