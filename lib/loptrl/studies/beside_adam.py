@@ -214,6 +214,7 @@ def steps_words(evidence: Mapping[str, Any]) -> str:
     near = [length for length in lengths if 1 / 1.1 <= length <= 1.1]
     return (
         f"Of the {len(lengths)} {plural('set', len(lengths))} of Optim4RL {len(near) or 'none'} "
-        "move a weight by α in every update, to within 10 %, as untrained ones do ({doc}`10_optim4rl` tells why); the "
+        "move a weight by α in every update, to within 10 %, as untrained ones do "
+        "({doc}`10_optim4rl` tells why); the "
         f"whole range is {min(lengths):.2f} to {max(lengths):.2f} times α."
     )
