@@ -181,6 +181,14 @@ def test_weights_list_fetch_show(official, data, capsys):
     after = listed()
     assert "imported" in after["open/ant"] and "5.0 kB" in after["open/ant"]
     assert "ours" in after["open/mine"]
+    kept = weights.weights_dir() / "open"
+    weights.save(kept / "cut.npz", arrays, {"family": "open"})
+    (kept / "cut.npz").write_bytes(b"")
+    weights.save(kept / "bare.npz", arrays, {"family": "open"})
+    (kept / "bare.json").write_text("{")
+    found = listed()
+    assert "damaged" in found["open/cut"] and "damaged" in found["open/bare"]
+    assert found["open/mine"] == after["open/mine"]
 
     cli.main(["weights", "show", "open/ant"])
     card = json.loads(capsys.readouterr().out)

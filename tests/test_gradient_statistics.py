@@ -18,6 +18,8 @@ def test_agreement_of_gradients():
     assert float(statistics.agreement({"a": apart})) == pytest.approx(0.0, abs=1e-6)
     opposite = jnp.asarray([[1.0], [-1.0]])
     assert float(statistics.agreement({"a": opposite})) == pytest.approx(-1.0, abs=1e-6)
+    for alone in (statistics.agreement, statistics.sign_agreement, statistics.variance):
+        assert np.isnan(alone({"a": one[:1]}))
 
 
 def tree(rows: np.ndarray) -> dict[str, jnp.ndarray]:

@@ -229,6 +229,18 @@ def test_stopped_and_gone_on_it_ends_with_the_same_weights(store, tmp_path):
     assert store.read(chosen).manifest["resumed"] == 5
 
 
+def test_the_picture_leaves_out_what_is_not_known(tmp_path, monkeypatch):
+    """One agent agrees with nobody, and at first no episode may have ended."""
+    monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path))
+    known = dict.fromkeys(("meta_loss", "meta_grad_norm", "skipped"), 1.0)
+    rows = [
+        {"env_steps": i, **known, "meta_agreement": np.nan, "train_return": i or np.nan}
+        for i in range(3)
+    ]
+    meta_runs._painter()(spec(), rows)
+    assert meta_runs.picture(spec()).stat().st_size > 10_000
+
+
 def test_the_command_line(tmp_path, monkeypatch, capsys):
     """Weights with a card, a run, a picture; done once; untrained weights are where it starts."""
     monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))

@@ -14,7 +14,7 @@ import pytest
 
 from loptrl import checkpoints
 from loptrl.drive import load_or_run
-from loptrl.errors import LoptrlError, Stopped
+from loptrl.errors import LoptrlError, Stopped, StoreError
 from loptrl.ppo.config import PPOConfig
 from loptrl.ppo.program import PPOGroup
 from loptrl.runs import Store
@@ -119,6 +119,57 @@ def test_a_stopped_group_goes_on_to_the_same_numbers(tmp_path, capsys):
         pd.testing.assert_frame_equal(one.frame, other.frame)
         assert other.manifest["resumed"] == 1
         assert one.manifest["diverged_at"] == other.manifest["diverged_at"]
+
+
+@pytest.fixture
+def half_stored(store, monkeypatch):
+    """Three runs whose program is over, of which the disk took the first only."""
+    specs = [toy_spec(4, seed, diverge_at=2) for seed in range(3)]
+    write = Store.write
+
+    def full(self, spec, *rest):
+        if spec.seed:
+            raise StoreError("the disk is full")
+        return write(self, spec, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(StoreError):
+        patch.setattr(Store, "write", full)
+        load_or_run(specs, Social, store=store, progress=False, together=3)
+    assert [store.state(spec) for spec in specs] == ["done", "partial", "partial"]
+    Social.groups.clear()
+    return specs
+
+
+def test_a_group_that_was_stored_in_part_is_not_computed_again(store, half_stored, tmp_path):
+    first = store.path(half_stored[0]).stat().st_mtime_ns
+    made = load_or_run(half_stored, Social, store=store, progress=False, together=3).runs
+    assert (Social.groups, Social.slices) == ([[0, 1, 2]], 4)
+    assert store.path(half_stored[0]).stat().st_mtime_ns == first, "it is not stored again"
+    assert [run.manifest["resumed"] for run in made] == [0, 1, 1]
+    assert not store.checkpoint_dir(*half_stored).exists()
+    alone = Store(tmp_path / "alone", tmp_path / "a")
+    expected = load_or_run(half_stored, Social, store=alone, progress=False).runs
+    for one, other in zip(expected, made, strict=True):
+        pd.testing.assert_frame_equal(one.frame, other.frame)
+
+
+def test_the_rest_of_a_group_is_computed_without_a_checkpoint_that_can_be_used(store, half_stored):
+    for damaged in store.checkpoint_dir(*half_stored).glob("*/step-*/rows.json"):
+        damaged.write_bytes(b"")
+    load_or_run(half_stored, Social, store=store, progress=False, together=3)
+    assert Social.groups == [[0, 1, 2], [1, 2]] and Social.slices == 4 + 4
+    assert not list(store.checkpoint_dir(*half_stored).parent.iterdir())
+
+
+def test_more_runs_leave_a_group_that_was_begun(store):
+    specs = [toy_spec(6, seed) for seed in range(4)]
+    Social.stop_after = 3
+    with pytest.raises(Stopped):
+        load_or_run(specs[1:3], Social, store=store, progress=False, together=4)
+    Social.groups.clear()
+    runs = load_or_run(specs, Social, store=store, progress=False, together=3).runs
+    assert Social.groups == [[0, 3], [1, 2]]
+    assert [run.manifest["resumed"] for run in runs] == [0, 1, 1, 0]
 
 
 def test_a_run_alone_leaves_the_checkpoint_of_its_group(store):

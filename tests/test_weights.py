@@ -245,6 +245,22 @@ def test_both_files_or_neither(tmp_path, monkeypatch, function):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_files_that_are_being_replaced_are_read_again(tmp_path, monkeypatch):
+    """Between the card and the numbers of a new version there is a moment."""
+    path, newer = tmp_path / "w.npz", {"a": np.ones(1)}
+    weights.save(path, ARRAYS, {"family": "open"})
+    old = path.read_bytes()
+    weights.save(path, newer, {"family": "open"})
+    new = path.read_bytes()
+    path.write_bytes(old)
+    monkeypatch.setattr(weights.time, "sleep", lambda seconds: path.write_bytes(new))
+    assert weights.read(path).arrays == newer
+    path.write_bytes(old)
+    monkeypatch.setattr(weights.time, "sleep", lambda seconds: None)
+    with pytest.raises(weights.WeightsError, match="expected the sha256"):
+        weights.read(path)
+
+
 def test_a_digest_is_that_of_what_would_be_loaded(cache, tmp_path, monkeypatch):
     name, entry = "open/ant", REGISTRY["open/ant"]
     # Before anything is here: as it is published.

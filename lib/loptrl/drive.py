@@ -6,7 +6,7 @@ Imports jax only when something has to be computed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from loptrl.errors import DamagedRun, LoptrlError, MissingRun, RunLocked
@@ -52,7 +52,7 @@ def load_or_run(
         watch: given the run and all its rows so far after every slice, such as to draw them.
         together: how many runs that differ in their seeds only are computed as one program (see
             `job.Program`). An accelerator takes about as long for several as for one. Stopped, they
-            go on when the same runs are asked for together.
+            go on when all of them are asked for together, be some of them stored by then.
 
     Raises:
         MissingRun: a run is missing and compute is "never".
@@ -84,9 +84,31 @@ def load_or_run(
             store.check_writable(spec)
         with StopSignals(view.notice) as stop:
             rest = make_program, store, checkpoint_every_s, deadline, stop, view, command, watch
-            jobs = [Job(group, *rest) for group in _groups(pending, together)]
-            found |= _work(jobs, again=compute == "always", total=len(specs))
+            groups = _begun(specs, pending, together, store)
+            begun = {spec.key for group in groups for spec in group}
+            groups += _groups([spec for spec in pending if spec.key not in begun], together)
+            groups.sort(key=lambda group: specs.index(group[0]))
+            jobs = [Job(group, *rest) for group in groups]
+            found = _work(jobs, found, again=compute == "always", total=len(specs))
     return Results([found[spec.key] for spec in specs])
+
+
+def _begun(
+    specs: Sequence[RunSpec], pending: Sequence[RunSpec], most: int, store: Store
+) -> list[list[RunSpec]]:
+    """The groups of at most `most` runs, all asked for, of which there is a checkpoint.
+
+    Some of a group may be stored already: its checkpoint is of all of them.
+    """
+    by_key = {spec.key: spec for spec in specs}
+    groups: list[list[RunSpec]] = []
+    taken: set[str] = set()
+    for spec in pending:
+        for keys in store.groups(spec):
+            if 1 < len(keys) <= most and by_key.keys() >= set(keys) and not taken & set(keys):
+                groups.append([by_key[key] for key in keys])
+                taken |= set(keys)
+    return groups
 
 
 def _groups(specs: Sequence[RunSpec], most: int) -> list[list[RunSpec]]:
@@ -94,19 +116,18 @@ def _groups(specs: Sequence[RunSpec], most: int) -> list[list[RunSpec]]:
     alike: dict[str, list[RunSpec]] = {}
     for spec in specs:
         alike.setdefault(canonical_json({**spec.as_dict(), "seed": 0}), []).append(spec)
-    groups = (same[i : i + most] for same in alike.values() for i in range(0, len(same), most))
-    return sorted((list(group) for group in groups), key=lambda group: specs.index(group[0]))
+    return [same[i : i + most] for same in alike.values() for i in range(0, len(same), most)]
 
 
-def _work(jobs: list[Job], *, again: bool, total: int) -> dict[str, Run]:
-    found: dict[str, Run] = {}
-    position = total - sum(len(job.specs) for job in jobs)
+def _work(jobs: list[Job], found: Mapping[str, Run], *, again: bool, total: int) -> dict[str, Run]:
+    """What was found, and what the jobs make."""
+    found = dict(found)
     told = False
     waited: set[int] = set()
     while jobs:
         left = []
         for job in jobs:
-            job.check_time(position, total)
+            job.check_time(len(found), total)
             try:
                 with job.locks():
                     # Another process may have stored some since, anew where it was waited for.
@@ -114,20 +135,17 @@ def _work(jobs: list[Job], *, again: bool, total: int) -> dict[str, Run]:
                     there = (
                         [] if anew else [_read(s, job.store, None, quiet=True) for s in job.specs]
                     )
-                    done = [run for run in there if run is not None]
-                    stored = {run.spec.key for run in done}
-                    job.specs = [spec for spec in job.specs if spec.key not in stored]
-                    made = job.compute(position + 1, total) if job.specs else []
+                    stored = {run.spec.key: run for run in there if run is not None}
+                    missing = len(stored) < len(job.specs)
+                    made = job.compute(len(found) + 1, total, stored) if missing else []
             except RunLocked as busy:
                 left.append(job)
                 waited.add(id(job))
                 reason = str(busy)
                 continue
-            done += made or []
-            found |= {run.spec.key: run for run in done}
-            position += len(done)
+            found |= stored | {run.spec.key: run for run in made or []}
             if made is None:
-                job.check_time(position, total)
+                job.check_time(len(found), total)
                 raise AssertionError("a run ended early without a deadline")
         if len(left) == len(jobs):
             if not told:

@@ -7,7 +7,7 @@ import datetime
 import operator
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -59,7 +59,8 @@ class Job:
     """Runs to compute together, most often one, with everything around them.
 
     Args:
-        specs: the runs; several differ in their seeds only.
+        specs: the runs; several differ in their seeds only. Some may be stored already, where a
+            checkpoint is of all of them together.
         make_program: builds the program of a run.
         store: where they go.
         checkpoint_every_s: seconds between checkpoints.
@@ -90,6 +91,7 @@ class Job:
                 f"Expected checkpoint_every_s >= 0, got {checkpoint_every_s}; give seconds."
             )
         self.specs, self.make_program, self.store = list(specs), make_program, store
+        self._folders = {store.checkpoint_dir(*self.specs)}
         self.checkpoint_every_s, self.deadline = checkpoint_every_s, deadline
         self.stop, self.view = stop, view
         self.command, self.watch = command, watch
@@ -118,8 +120,13 @@ class Job:
             return
         raise self._stopped(f"{done} of {total} runs")
 
-    def compute(self, position: int, total: int) -> list[Run] | None:
-        """Compute and store the runs, whose locks are held; None when the deadline came first."""
+    def compute(self, position: int, total: int, stored: Collection[str] = ()) -> list[Run] | None:
+        """Compute the runs, whose locks are held, and store them, but for those of these keys.
+
+        None when the deadline came first.
+        """
+        if stored and not any(self.store.checkpoint_dir(*self.specs).glob("*/step-*")):
+            return self._without(stored).compute(position, total)
         started = time.monotonic()
         provenance.reset_peak_memory()
         program = self._program()
@@ -131,6 +138,8 @@ class Job:
         folder = self.store.checkpoint_dir(*self.specs) / checkpoints.fingerprint(device)
         state = checkpoints.settle(program.init())
         kept = self._resume(folder, state, slices)
+        if stored and kept is None:
+            return self._without(stored).compute(position, total)
         step, before = 0, {"wall_time_s": 0.0, "peak_memory_bytes": 0, "resumed": 0}
         rows: list[list[Row]] = [[] for _ in self.specs]
         if kept is not None:
@@ -201,20 +210,26 @@ class Job:
         ends = [divergence(own) for own in rows]
         done = [step if end is None else max(1, -(-end // per_slice)) for end in ends]
         try:
-            stored = self._store(rows, [facts(slices_done) for slices_done in done], ends)
+            made = self._store(rows, [facts(slices_done) for slices_done in done], ends, stored)
         except StoreError:
             save()  # perhaps on another disk: the work is done and need not be done again
             raise
-        remove_folder(self.store.checkpoint_dir(*self.specs))
-        for spec in self.specs:
-            remove_folder(self.store.checkpoint_dir(spec))
-        return stored
+        for old in self._folders.union(map(self.store.checkpoint_dir, self.specs)):
+            remove_folder(old)
+        return made
+
+    def _without(self, stored: Collection[str]) -> Job:
+        """The same job without these runs, which need not be computed again."""
+        self.specs = [spec for spec in self.specs if spec.key not in stored]
+        self._folders.add(self.store.checkpoint_dir(*self.specs))
+        return self
 
     def _store(
         self,
         rows: Sequence[list[Row]],
         facts: Sequence[Mapping[str, Any]],
         ends: Sequence[int | None],
+        stored: Collection[str],
     ) -> list[Run]:
         made = {
             "commit": provenance.commit(),
@@ -223,6 +238,7 @@ class Job:
         return [
             self.store.write(spec, frame(own), {**known, **made, "diverged_at": end})
             for spec, own, known, end in zip(self.specs, rows, facts, ends, strict=True)
+            if spec.key not in stored
         ]
 
     def _program(self) -> Program:

@@ -83,10 +83,14 @@ class Store:
             return "running"
         if damaged:
             return "damaged"
-        alone = self.checkpoint_dir(spec)
-        together = alone.parent.glob("*/*/step-*/meta.json")
-        kept = any(alone.glob("*/step-*")) or any(spec.key in _members(m) for m in together)
+        kept = any(self.checkpoint_dir(spec).glob("*/step-*")) or self.groups(spec)
         return "partial" if kept else "missing"
+
+    def groups(self, spec: RunSpec) -> list[list[str]]:
+        """The keys of all runs of each checkpoint that holds this one, the furthest first."""
+        metas = self.checkpoint_dir(spec).parent.glob("*/*/step-*/meta.json")
+        furthest_first = sorted(metas, key=lambda meta: meta.parent.name, reverse=True)
+        return [keys for keys in map(_members, furthest_first) if spec.key in keys]
 
     def read(self, spec: RunSpec) -> Run:
         """The stored run, its checksums and schema verified.

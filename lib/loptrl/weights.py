@@ -12,6 +12,7 @@ import dataclasses
 import io
 import json
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,10 @@ def read(path: Path) -> Weights:
         WeightsError: the file or its card is missing, damaged, or holds NaN.
     """
     data, found = read_bytes(path), _read_card(path)
+    if sha256(data) != found["sha256"]:
+        # Another process may be between putting the two files in place.
+        time.sleep(0.05)
+        data, found = read_bytes(path), _read_card(path)
     _check_digest(data, found["sha256"], path)
     arrays = weight_formats.read_npz(data, str(path))
     check(arrays, str(path))

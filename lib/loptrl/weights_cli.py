@@ -30,7 +30,12 @@ class ListWeights:
             right = column in ("numbers", "size")
             table.add_column(column, justify="right" if right else "left", overflow="fold")
         for name in weights.names():
-            card = weights.card(name)
+            where = weights.place(name)
+            try:
+                card = weights.card(name) if where == "not here" else weights.load(name).card
+            except weights.WeightsError:
+                table.add_row(name, *[""] * 5, "damaged")
+                continue
             size = card.get("size")
             table.add_row(
                 name,
@@ -39,7 +44,7 @@ class ListWeights:
                 "" if size is None else decimal(size),
                 card.get("licence") or "none named",
                 card.get("trained_on", ""),
-                weights.place(name),
+                where,
             )
         Console().print(table)
 

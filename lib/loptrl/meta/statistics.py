@@ -22,17 +22,19 @@ def _rows(gradients: Any) -> jax.Array:
 
 
 def _mean_over_pairs(rows: jax.Array) -> jax.Array:
-    """Mean dot product of two different rows: (|sum|^2 - sum of |row|^2) / (n (n - 1))."""
+    """Mean dot product of two different rows: (|sum|^2 - sum of |row|^2) / (n (n - 1)), or NaN."""
     n = rows.shape[0]
+    if n == 1:
+        return jnp.full((), jnp.nan, rows.dtype)
     both = jnp.sum(jnp.sum(rows, axis=0) ** 2) - jnp.sum(rows**2)
-    return both / max(n * (n - 1), 1)
+    return both / (n * (n - 1))
 
 
 def agreement(gradients: Any) -> jax.Array:
     """Mean cosine between the gradients of different agents: 1 all alike, 0 unrelated.
 
     Args:
-        gradients: a tree of arrays `[n, ...]`, n > 1.
+        gradients: a tree of arrays `[n, ...]`; NaN for one agent.
     """
     rows = _rows(gradients)
     norms = jnp.linalg.norm(rows, axis=1, keepdims=True)
@@ -51,7 +53,7 @@ def sign_agreement(gradients: Any) -> jax.Array:
 def variance(gradients: Any) -> jax.Array:
     """Unbiased variance between agents, summed over the entries; arguments as in `agreement`."""
     rows = _rows(gradients)
-    return jnp.sum((rows - jnp.mean(rows, axis=0)) ** 2) / max(rows.shape[0] - 1, 1)
+    return jnp.sum((rows - jnp.mean(rows, axis=0)) ** 2) / (rows.shape[0] - 1)
 
 
 def cosine(first: Any, second: Any) -> jax.Array:

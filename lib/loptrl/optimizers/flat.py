@@ -136,16 +136,15 @@ class Layout:
         flat = jnp.concatenate([*pieces, jnp.zeros(rest, self.dtype)])
         return jnp.swapaxes(self._share(flat.reshape(self.chunks, self.blocks, LANES)), 1, 2)
 
-    def unpack(self, stack: jax.Array, *, cast: bool = True) -> Any:
-        """A stack `[chunks, lanes, blocks]` as a tree; `cast` gives the leaves' own dtypes."""
+    def unpack(self, stack: jax.Array) -> Any:
+        """A stack `[chunks, lanes, blocks]` as a tree of the leaves' own dtypes."""
         if self.split is not None:
             stack = jax.lax.all_gather(stack, self.split.axis, tiled=True)
         flat = jnp.swapaxes(stack, 1, 2).reshape(-1)
         leaves, start = [], 0
         for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
             size = math.prod(shape)
-            leaf = flat[start : start + size].reshape(shape)
-            leaves.append(leaf.astype(dtype) if cast else leaf)
+            leaves.append(flat[start : start + size].reshape(shape).astype(dtype))
             start += _blocks(shape) * LANES
         return self.treedef.unflatten(leaves)
 

@@ -207,10 +207,13 @@ def _painter() -> Callable[[RunSpec, Sequence[Mapping[str, float]]], None]:
 
         drawn = time.monotonic()
         steps = np.array([row["env_steps"] for row in rows])
-        names = next(names for names in _PANELS if names[0] in rows[0])
-        panels = {
-            name: {spec.arm: (steps, np.array([[row[name] for row in rows]]))} for name in names
-        }
+        panels = {}
+        for name in next(names for names in _PANELS if names[0] in rows[0]):
+            values = np.array([row[name] for row in rows])
+            # Where no episode has ended there is no return, and one agent agrees with nobody.
+            there = np.isfinite(values)
+            if np.count_nonzero(there) > 1:
+                panels[name] = {spec.arm: (steps[there], values[None, there])}
         rule = spec.arm.partition(".")[0]
         look = rule if rule in style.COLOURS else "optim4rl"
         buffer = io.BytesIO()
