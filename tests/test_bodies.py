@@ -194,7 +194,7 @@ def test_sizes_and_mistakes():
     assert BODIES == ("ant", "humanoid")
     ant = BraxBody("ant")
     assert (ant.observation_size, ant.action_size, ant.num_actuators) == (27, 8, 8)
-    assert ant.layout == "last" and ant.max_episode_steps == 1000 and not ant.discrete
+    assert ant.layout == "first" and ant.max_episode_steps == 1000 and not ant.discrete
     with pytest.raises(LoptrlError, match="unknown body 'cheetah': expected one of ant, humanoid"):
         BraxBody("cheetah")
     with pytest.raises(LoptrlError, match="unknown backend 'mjx': expected one of spring"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from faults import FaultyOs
-from loptrl import checkpoints, files
+from loptrl import checkpoints, files, provenance
 from loptrl.errors import StoreError
 from loptrl.keys import derive, root_key
 
@@ -227,3 +227,15 @@ def test_arrays_return_to_the_devices_they_were_on(tmp_path):
     assert same_bits(kept, state)
     assert kept["x"].sharding == split and kept["keys"].sharding == keys.sharding
     assert not kept["free"].committed
+
+
+def test_versions_that_may_change_numbers_are_kept_apart(monkeypatch):
+    """What makes worlds, searches and tasks is recorded; what decides bits makes other folders."""
+    real = provenance.versions()
+    assert {"gymnax", "evosax", "mujoco", "mujoco-mjx", "scikit-learn", "jax"} <= set(real)
+    assert set(checkpoints.DECISIVE) <= set(real)
+    folders = {checkpoints.fingerprint("a device")}
+    for name in ("gymnax", "evosax", "jax"):
+        monkeypatch.setattr(provenance, "versions", lambda n=name: {**real, n: "0"})
+        folders.add(checkpoints.fingerprint("a device"))
+    assert len(folders) == 4

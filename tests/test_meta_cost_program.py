@@ -40,6 +40,14 @@ def test_meta_iterations_that_are_timed():
     assert all(row["seconds"] >= 0 and row["process_bytes"] > 0 for row in rows[1:])
 
 
+def test_compilation_after_a_resumption_is_not_timed():
+    state, _ = CostProgram(Toy(), 2).advance(Toy().init())
+    resumed = CostProgram(Toy(), 2)
+    state, (compiles,) = resumed.advance(state)
+    _, (timed,) = resumed.advance(state)
+    assert set(compiles) == {"env_steps", "skipped"} and {"seconds", "process_bytes"} < set(timed)
+
+
 def test_what_does_not_fit_is_only_compiled():
     toy = Toy()
     program = CostProgram(toy, 0)

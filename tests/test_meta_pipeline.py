@@ -177,12 +177,17 @@ def test_gradients_that_are_not_finite_are_skipped_and_end_the_training(monkeypa
 def test_an_agent_that_breaks_starts_anew():
     program = make_meta_program(spec(reset_interval=None))
     state, _ = program.advance(program.init())
-    agents = state.agents["probe_reach"]
-    params = jax.tree.map(lambda x: x.at[1].set(jnp.inf), agents.params)
-    state = state._replace(agents={"probe_reach": agents._replace(params=params)})
-    state, rows = program.advance(state)
-    assert rows[0]["restarts"] == 1 and rows[0]["skipped"] == 0
-    assert list(np.asarray(state.agents["probe_reach"].iteration)) == [4, 2]
+    keys = [np.array(jax.random.key_data(state.agents["probe_reach"].key))]
+    for whole in (4, 6):
+        agents = state.agents["probe_reach"]
+        params = jax.tree.map(lambda x: x.at[1].set(jnp.inf), agents.params)
+        state = state._replace(agents={"probe_reach": agents._replace(params=params)})
+        state, rows = program.advance(state)
+        assert rows[0]["restarts"] == 1 and rows[0]["skipped"] == 0
+        assert list(np.asarray(state.agents["probe_reach"].iteration)) == [whole, 2]
+        keys.append(np.array(jax.random.key_data(state.agents["probe_reach"].key)))
+    assert len({key[0].tobytes() for key in keys}) == 1
+    assert len({key[1].tobytes() for key in keys}) == 3, "no start is the same again"
 
 
 def test_stopped_and_gone_on_it_ends_with_the_same_weights(store, tmp_path):

@@ -29,7 +29,21 @@ __all__ = [
 REDUCED = ", reduced matmul precision"
 """In the words for a device whose float32 matrix products are not in full precision."""
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "brax", "numpy", "orbax-checkpoint", "pyarrow")
+_PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "brax",
+    "mujoco",
+    "mujoco-mjx",
+    "gymnax",
+    "evosax",
+    "scikit-learn",
+    "numpy",
+    "orbax-checkpoint",
+    "pyarrow",
+)
 
 
 def versions() -> dict[str, str]:

@@ -89,6 +89,8 @@ _FOLDS: dict[str, Callable[..., np.ndarray]] = {
 def vmap_last(fun: Callable[..., Any], batched: tuple[bool, ...]) -> Callable[..., Any]:
     """Vectorise `fun` over a trailing batch axis of the arguments marked in `batched`.
 
+    Values only: derivatives of a function's own (`jax.custom_jvp`) are lost, as arccos has in Brax.
+
     Args:
         fun: a function of pytrees of arrays, written for one element.
         batched: per positional argument, whether its leaves carry a last axis `[..., batch]`.

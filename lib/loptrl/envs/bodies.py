@@ -43,7 +43,7 @@ class BraxBody:
     max_episode_steps = 1000
 
     def __init__(
-        self, name: str, backend: str = "spring", layout: Literal["first", "last"] = "last"
+        self, name: str, backend: str = "spring", layout: Literal["first", "last"] = "first"
     ) -> None:
         if name not in BODIES:
             raise LoptrlError(f"unknown body {name!r}: expected one of {', '.join(BODIES)}")

@@ -33,7 +33,8 @@ class CostProgram:
     """Meta-iterations that are timed, one a slice; the first one, which compiles, tells the memory.
 
     Its row has "compiled_bytes"; the others "seconds" and "process_bytes", the largest resident
-    memory of the whole process during the meta-iteration.
+    memory of the whole process during the meta-iteration. The first one after a resumption, which
+    compiles again, has neither.
 
     Args:
         program: the meta-training.
@@ -42,7 +43,7 @@ class CostProgram:
     """
 
     def __init__(self, program: MetaProgram, timed: int) -> None:
-        self._program, self._timed = program, timed
+        self._program, self._timed, self._compiled = program, timed, False
         self.num_slices = 1 + timed
         self.env_steps_per_slice = program.env_steps_per_slice if timed else 1
 
@@ -55,7 +56,8 @@ class CostProgram:
         if not self._timed:
             row = {"env_steps": 1, "compiled_bytes": compiled_bytes(self._program)}
             return {"analysed": state["analysed"] + 1}, [row]
-        first = int(state.iteration) == 0
+        first, compiled = int(state.iteration) == 0, self._compiled
+        self._compiled = True
         provenance.reset_peak_memory()
         started = time.monotonic()
         state, rows = self._program.advance(state)
@@ -63,7 +65,7 @@ class CostProgram:
         row = {name: rows[0][name] for name in ("env_steps", "skipped")}
         if first:
             row["compiled_bytes"] = compiled_bytes(self._program)
-        else:
+        elif compiled:
             row["seconds"] = time.monotonic() - started
             row["process_bytes"] = provenance.peak_memory_bytes()
         return state, [row]

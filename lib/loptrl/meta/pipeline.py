@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from loptrl.keys import derive
 from loptrl.meta.bilevel import Bilevel
 from loptrl.ppo.learner import DEVICES, TrainState
 from loptrl.ppo.structure import HParams
@@ -116,7 +117,7 @@ class Pipeline:
             theta: the rule's weights.
             states: the agents, `[agents, ...]`.
             restart: bool `[agents]`; an agent whose parameters are not finite starts anew, too.
-            keys: of fresh agents, `[agents]`.
+            keys: of fresh agents, `[agents]`; one that was broken takes a key from its last.
             dynamics: `[agents, inner_updates + 1, ...]`.
             hparams: the traced numbers.
 
@@ -126,6 +127,8 @@ class Pipeline:
 
         def one(state: TrainState, due: jax.Array, key: jax.Array, now: Any) -> Any:
             broken = ~due & ~jnp.isfinite(optax.tree.norm(state.params))
+            # The life's own key again would lead to the same end.
+            key = jnp.where(broken, derive(state.key, "broken"), key)
             state = jax.lax.cond(due | broken, lambda: self._fresh(theta, key, now), lambda: state)
             gradient, out = self.bilevel.gradient(theta, state, now, hparams)
             figures = out.metrics | {"meta_loss": out.meta_loss, "broken": broken}
