@@ -388,7 +388,7 @@ def test_the_notebook_makes_a_page(tmp_path, monkeypatch, library_path):
         path = book.execute(NOTEBOOK, given, to=name, output_dir=tmp_path / "pages")
         node = nbformat.read(path, as_version=4)
         outputs = [o for c in node.cells for o in c.get("outputs", [])]
-        assert sum("image/png" in o.get("data", {}) for o in outputs) == 3
+        assert sum("image/png" in o.get("data", {}) for o in outputs) == 4
         text = path.read_text(encoding="utf-8")
         assert str(tmp_path) not in text
         return text
