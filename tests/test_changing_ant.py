@@ -331,6 +331,16 @@ def test_the_words_hold_verdicts_and_numbers(evidences):
     assert "reset interval 32" in transfer_report.overview(moved)
 
 
+def test_a_dip_that_begins_too_late_is_counted_by_itself(place, store):
+    def falling(steps, friction, seed):
+        return np.where((steps > 0.95 * steps[-1]) & (seed == 0), 500.0, 4000.0)
+
+    for spec in optim4rl_l2.STUDY.specs("laptop", ["drift"], 2):
+        stored_runs.keep(store, spec, falling)
+    table = optim4rl_l2_report.overview(optim4rl_l2_report.load(store=store, compute="never"))
+    assert "| 0 of 2, 1 too late to tell | 0 of 1 |" in table
+
+
 def test_diverged_runs_are_left_out_of_the_diagnostics_and_counted(place, store):
     for spec in optim4rl_l2.STUDY.specs("laptop", ["drift", "drift_l2"], 2):
         over = 30 if spec.seed or spec.arm == "drift_l2" else None

@@ -167,6 +167,8 @@ def test_the_verdicts_with_runs(games):
     assert "(Adam (tuned), RMSProp (tuned), Optim4RL (from Ant))" in text
     assert "on 4 of 4 games (Asterix, Freeway, Breakout, SpaceInvaders)" in text
     assert "released weights are not available" in text
+    # 130 against 100, with seeds 1 apart.
+    assert "ends above one of Adam's in a share of 1.00 [1.00, 1.00] of all pairs" in text
 
 
 def test_too_few_seeds_are_said_in_words(store):

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 import stored_runs
-from loptrl import book, cli, plots, verdicts, weights
+from loptrl import book, cli, plots, stats, verdicts, weights
 from loptrl.errors import LoptrlError
 from loptrl.paths import repo_root
 from loptrl.runs import Store
@@ -24,8 +24,10 @@ from loptrl.studies import (
     meta_recipes,
     meta_runs,
     meta_sensitivity,
+    optim4rl_steps,
     transfer,
 )
+from loptrl.studies import changing_ant_report as shared
 from loptrl.studies import meta_sensitivity_figures as figures
 from loptrl.studies import meta_sensitivity_report as report
 from loptrl.studies.meta_sensitivity import AUTHORS, GRID, STUDY
@@ -208,7 +210,11 @@ def test_cells_without_runs_are_hatched_and_leave_the_claim_undecided(place, sto
     assert verdict.status == "undecided" and "1 of the 9 grid points has" in verdict.reason
     grid, steps, curves, _ = drawn(found)
     (scatter,) = steps.axes
-    assert len(scatter.get_lines()) >= 1 and scatter.get_xscale() == "log"
+    (points,) = scatter.containers
+    ends = [shared.final(found, arm).value for arm in found.present(BEST, WORST)]
+    assert sorted(points.lines[0].get_ydata()) == pytest.approx(sorted(ends))
+    at = [stats.iqm(optim4rl_steps.lengths(found, arm)) for arm in (BEST, WORST)]
+    assert sorted(points.lines[0].get_xdata()) == pytest.approx(sorted(at))
     hatched = [patch for patch in grid.axes[0].patches if patch.get_hatch()]
     assert len(hatched) == 7 and texts(grid.axes[0]).count("no runs") == 7
     assert texts(grid.axes[0]).count("authors': no runs") == 3
