@@ -13,7 +13,7 @@ READY := $(VENV)/.installed
 TOC := _build/_toc.yml
 HTML := _build/html
 STUDIES := adam_collapse optim4rl_l2 transfer open_multitask brax_ant meta_sensitivity meta_cost \
-	gradient_statistics physics_path open_evolved open_change
+	gradient_statistics physics_path open_evolved open_change step_size
 
 .PHONY: help book test lint results lock clean
 

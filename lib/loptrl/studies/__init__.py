@@ -17,6 +17,7 @@ NAMES = (
     "physics_path",
     "open_evolved",
     "open_change",
+    "step_size",
 )
 
 
