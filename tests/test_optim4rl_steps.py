@@ -78,7 +78,7 @@ def test_the_numbers_that_are_written_out_are_those_of_the_library():
     counts = [sum(leaf.size for leaf in jax.tree.leaves(networks[n])) for n in ("actor", "critic")]
     assert tuple(counts) == optim4rl_steps.network_weights() == (6480, 6017)
     assert optim4rl.build.__kwdefaults__["learning_rate"] == optim4rl_steps.ALPHA
-    assert optim4rl_l2.STUDY.config("drift").max_grad_norm == optim4rl_response.CLIP
+    assert optim4rl_l2.STUDY.config("drift").max_grad_norm == optim4rl_steps.CLIP
 
 
 @pytest.mark.parametrize("steady", [True, False])

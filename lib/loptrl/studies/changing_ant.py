@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
 
-from loptrl.ppo.config import PPOConfig
 from loptrl.studies import adam_collapse
 from loptrl.studies.adam_collapse import DRIFT, FIVE_SEEDS
 from loptrl.studies.base import Arm, Study
@@ -21,8 +22,8 @@ def learned_arm(
     *,
     changing: bool = True,
     learning_rate: float | None = None,
-    max_grad_norm: float | None = PPOConfig().max_grad_norm,
     seeds: Mapping[str, int] = FIVE_SEEDS,
+    agent: Mapping[str, Any] = MappingProxyType({}),
 ) -> Arm:
     """An arm whose optimizer has weights.
 
@@ -31,14 +32,12 @@ def learned_arm(
         weights: such as "optim4rl/drift" or "open/ant".
         changing: whether the Ant meets study 1's changes.
         learning_rate: alpha of Optim4RL; None for the rule's own, 3e-4.
-        max_grad_norm: bound on the norm of each network's gradient; None for none.
         seeds: at a budget, where they are not the budget's own.
+        agent: fields of `PPOConfig` in which the agent differs from study 1's.
     """
-    settings = learned(weights)
+    settings = {**learned(weights), **agent}
     if learning_rate is not None:
         settings["optimizer"]["learning_rate"] = learning_rate
-    if max_grad_norm != PPOConfig().max_grad_norm:
-        settings["max_grad_norm"] = max_grad_norm
     if changing:
         settings["drift"] = DRIFT
     return Arm(name, label, look, settings, seeds)

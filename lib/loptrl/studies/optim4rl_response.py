@@ -13,19 +13,13 @@ from matplotlib.figure import Figure
 from loptrl import style, weights
 from loptrl.studies import optim4rl_by_hand
 from loptrl.studies.by_hand import UNTRAINED, as_float64
-from loptrl.studies.optim4rl_steps import CONSTANT, network_weights
+from loptrl.studies.optim4rl_steps import CLIP, CLIPPED, CONSTANT
 from loptrl.studies.signed import in_print
 from loptrl.studies.words import plural
 
 __all__ = ["figure", "respond", "responses", "words"]
 
-CLIP = 0.5
-"""Norm to which the agents of the studies shorten the gradient of each of their networks."""
-
 _SIZES = 10.0 ** np.arange(-6, 0.01, 0.25)
-_TYPICAL = CLIP / min(network_weights()) ** 0.5
-"""Root mean square entry of a clipped gradient of the Ant agent's smaller network, at most."""
-
 _UPDATES = 200
 _REPEATS = 64
 
@@ -94,7 +88,7 @@ def figure() -> Figure:
     with style.context():
         figure = style.new_figure("normal")
         axes = figure.subplots()
-        axes.axvspan(_SIZES[0], _TYPICAL, color=style.GREY, alpha=0.12, lw=0)
+        axes.axvspan(_SIZES[0], CLIPPED, color=style.GREY, alpha=0.12, lw=0)
         for name, values in sets.items():
             own = name == UNTRAINED
             color = style.INK if own else style.COLOURS["optim4rl"]
@@ -132,7 +126,7 @@ def figure() -> Figure:
 def words() -> str:
     """What the graph shows, in numbers."""
     sets = responses()
-    small = _TYPICAL >= _SIZES
+    small = CLIPPED >= _SIZES
     spread = {name: np.ptp(values[small]) / values[0] for name, values in sets.items()}
     steady = [name for name in sets if 1 + spread[name] < CONSTANT]
     lengths = {name: float(sets[name][0]) for name in steady if name != UNTRAINED}
@@ -146,7 +140,7 @@ def words() -> str:
     )
     return (
         f"PPO shortens the gradient of each network of the Ant's agent to a norm of {CLIP:g} at "
-        f"most, so that its entries are at most {_TYPICAL:.2g} in root mean square (the grey "
+        f"most, so that its entries are at most {CLIPPED:.2g} in root mean square (the grey "
         f"range). There the step of {len(steady)} of the {len(sets)} sets that are here varies by "
         f"less than {math.ceil(100 * max(spread[name] for name in steady))} %, whatever the size "
         "of the gradient and however its sign changes: **such a set of weights is a constant step "

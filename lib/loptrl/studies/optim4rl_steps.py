@@ -12,7 +12,16 @@ from loptrl import stats
 from loptrl.ppo.config import PPOConfig
 from loptrl.studies.changing_ant_evidence import JointEvidence
 
-__all__ = ["ALPHA", "CONSTANT", "in_runs", "lengths", "network_weights"]
+__all__ = [
+    "ALPHA",
+    "CLIP",
+    "CLIPPED",
+    "CONSTANT",
+    "in_runs",
+    "lengths",
+    "moved",
+    "network_weights",
+]
 
 ALPHA = 3e-4
 """Optim4RL's learning rate where an arm names none."""
@@ -32,15 +41,25 @@ def network_weights() -> tuple[int, int]:
     return hidden + (last + 1) * _ACTION, hidden + last
 
 
-def lengths(evidence: JointEvidence, arm: str) -> np.ndarray:
-    """Root mean square change of a weight in an update over the learning rate, [num_seeds].
+CLIP = 0.5
+"""Norm to which the agents of the studies shorten the gradient of each of their networks."""
 
-    ||u|| / (alpha sqrt(n)), with ||u|| the mean norm of an update over the run and n the number
-    of the agent's weights: c for a rule that moves every weight by c alpha in every update.
+CLIPPED = CLIP / min(network_weights()) ** 0.5
+"""Root mean square entry of a clipped gradient of the Ant agent's smaller network, at most."""
+
+
+def moved(evidence: JointEvidence, arm: str) -> np.ndarray:
+    """Root mean square change of a weight in an update, [num_seeds].
+
+    ||u|| / sqrt(n), with ||u|| the mean norm of an update over the run and n the number of the
+    agent's weights.
     """
-    norms = evidence.metric(arm, "update_norm")[1].mean(axis=1)
-    rate = evidence.config(arm).optimizer.learning_rate or ALPHA
-    return norms / (rate * sum(network_weights()) ** 0.5)
+    return evidence.metric(arm, "update_norm")[1].mean(axis=1) / sum(network_weights()) ** 0.5
+
+
+def lengths(evidence: JointEvidence, arm: str) -> np.ndarray:
+    """`moved` over the learning rate: c if every update moves every weight by c alpha."""
+    return moved(evidence, arm) / (evidence.config(arm).optimizer.learning_rate or ALPHA)
 
 
 def in_runs(evidence: JointEvidence, arms: Iterable[str]) -> str:

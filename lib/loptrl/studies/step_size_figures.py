@@ -1,0 +1,69 @@
+"""The figure of study 11: where each arm ends beside default Adam, against its step's length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from loptrl import plots, style
+from loptrl.studies import step_size_report as report
+from loptrl.studies.changing_ant_evidence import JointEvidence
+from loptrl.studies.signed import note, signed
+
+__all__ = ["steps_figure"]
+
+_GROUPS = (
+    # Words, arms, style key, marker, whether a line joins them.
+    ("Adam, by its step size", tuple(report.ADAM), "adam", "o", True),
+    ("Optim4RL, each set of weights", report.OPTIM4RL, "optim4rl", "o", False),
+    ("OPEN (from Ant)", ("open",), "open", "s", False),
+    ("OPEN authors' annealed Adam", ("adam_annealed",), "adam_equal_betas", "D", False),
+)
+
+
+def steps_figure(evidence: JointEvidence) -> Figure:
+    """Final return minus default Adam's on the same seed, a point an arm, both paired and whole."""
+    groups = [
+        (group, placed) for group in _GROUPS if (placed := report.placed(evidence, *group[1]))
+    ]
+    if not groups:
+        return note("Not drawn: no arm has seeds enough beside default Adam's.")
+    with style.context():
+        figure = style.new_figure("tall")
+        axes = figure.subplots()
+        axes.axhline(0.0, color=style.INK, lw=1.0, ls="--")
+        for (words, _, key, marker, joined), placed in groups:
+            _draw(axes, words, placed, style.COLOURS[key], marker, joined)
+        axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        plots.axes.log_ticks(axes.xaxis, low, high)
+        plots.axes.number_axis(axes.yaxis)
+        axes.set_xlabel("root mean square change of a weight in an update (log)")
+        axes.set_ylabel("final return − Adam's")
+        plots.axes.legend(figure, axes.get_legend_handles_labels()[0])
+    return signed(figure, evidence, [arm for _, placed in groups for arm, *_ in placed])
+
+
+def _draw(
+    axes: Axes,
+    words: str,
+    placed: Sequence[tuple],
+    color: str,
+    marker: str,
+    joined: bool,
+) -> None:
+    at = [length for _, length, _ in placed]
+    ends = [difference for *_, difference in placed]
+    axes.vlines(at, [e.low for e in ends], [e.high for e in ends], color=color, lw=1.0, alpha=0.55)
+    axes.plot(
+        at,
+        [end.value for end in ends],
+        marker=marker,
+        ls="-" if joined else "none",
+        lw=1.2,
+        color=color,
+        ms=7,
+        label=words,
+    )
