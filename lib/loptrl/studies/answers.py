@@ -25,6 +25,7 @@ from loptrl.studies import (
     open_evolved_report,
     open_multitask,
     optim4rl_l2_report,
+    step_size_report,
     transfer_report,
 )
 from loptrl.studies.changing_ant_report import gain, multiples, statuses_of
@@ -68,6 +69,7 @@ PAGES: Mapping[str, Any] = MappingProxyType(
         "02_optim4rl_l2": optim4rl_l2_report,
         "03_transfer": transfer_report,
         "13_open_change": open_change_report,
+        "14_step_size": step_size_report,
         "04_open_multitask": _of(open_multitask.COMPARISON),
         "05_brax_ant": _of(brax_ant.COMPARISON),
         "06_meta_sensitivity": meta_sensitivity_report,

@@ -23,7 +23,7 @@ from loptrl.studies.changing_ant_evidence import JointEvidence
 from loptrl.studies.evidence import Compute, StudyEvidence
 from loptrl.studies.gradient_evidence import GradientEvidence
 from loptrl.studies.gradient_statistics import INNER_UPDATES, PATHS, WORLDS, arm_name
-from loptrl.studies.words import estimate, interval, paragraphs
+from loptrl.studies.words import estimate, paragraphs
 from loptrl.verdicts import Verdict
 
 __all__ = [
@@ -192,7 +192,7 @@ def headline(both: Both) -> str:
     ):
         changing, still = (_agreement(both, size, path, w) for w in ("changing", "still"))
         if changing.size and still.size:
-            values = [f"{interval(v, stats.mean).value:.2f}" for v in (changing, still)]
+            values = [estimate(v, stats.mean) for v in (changing, still)]
             parts.append(f"{words} {values[0]} ({values[1]} where nothing changes)")
     if parts:
         answer = (

@@ -1,4 +1,4 @@
-"""The figure of study 11: where each arm ends beside default Adam, against its step's length."""
+"""The figures of study 11: ends against the length of a step, and curves in three agents."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from matplotlib.figure import Figure
 
 from loptrl import plots, style
 from loptrl.studies import step_size_report as report
+from loptrl.studies.adam_collapse import PERIOD
 from loptrl.studies.changing_ant_evidence import JointEvidence
 from loptrl.studies.signed import note, signed
 
-__all__ = ["steps_figure"]
+__all__ = ["agents_figure", "steps_figure"]
 
 _GROUPS = (
     # Words, arms, style key, marker, whether a line joins them.
     ("Adam, by its step size", tuple(report.ADAM), "adam", "o", True),
-    ("Optim4RL, each set of weights", report.OPTIM4RL, "optim4rl", "o", False),
+    ("Optim4RL, each set of weights and step size", report.OPTIM4RL, "optim4rl", "o", False),
     ("OPEN (from Ant)", ("open",), "open", "s", False),
     ("OPEN authors' annealed Adam", ("adam_annealed",), "adam_equal_betas", "D", False),
 )
@@ -67,3 +68,24 @@ def _draw(
         ms=7,
         label=words,
     )
+
+
+def agents_figure(evidence: JointEvidence) -> Figure:
+    """Returns of Optim4RL and of Adam, a panel for what the agent does with its gradients."""
+    looks = ("optim4rl", "adam")
+    panels, arms = {}, []
+    for words, pair in report.AGENTS.items():
+        known = {arm: look for arm, look in zip(pair, looks, strict=True) if evidence.has(arm)}
+        if known:
+            panels[words] = {style.LABELS[k]: evidence.returns(arm) for arm, k in known.items()}
+            arms += known
+    if not panels:
+        return note("Not drawn: no run of these arms is stored.")
+    figure = plots.diagnostics(
+        panels,
+        looks={style.LABELS[key]: key for key in looks},
+        changes=range(PERIOD, evidence.length(arms[0]), PERIOD),
+        columns=1,
+        sharey=True,
+    )
+    return signed(figure, evidence, arms)

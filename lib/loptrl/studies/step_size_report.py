@@ -28,7 +28,6 @@ __all__ = [
     "AGENTS",
     "ARMS",
     "CLIPS",
-    "INSIDE",
     "OPEN",
     "OPTIM4RL",
     "headline",
@@ -54,7 +53,6 @@ AGENTS = {
 """What the agent does with its gradients -> Optim4RL and Adam in it."""
 
 CLIPS = tuple(arm for arms in AGENTS.values() for arm in arms)
-INSIDE = (*ADAM, *(arm for arm in CLIPS if arm not in ADAM))
 ARMS = (*ADAM, *OPTIM4RL, *OPEN, *CLIPS[2:])
 
 
@@ -158,7 +156,7 @@ def _table(evidence: JointEvidence) -> str:
         (
             evidence.all_arms[arm].label,
             str(shared.pairs(evidence, arm, "adam")[0].size),
-            f"{length:.2g}",
+            f"{length:.1e}",
             f"{np.mean(evidence.metric(arm, 'approx_kl')[1]):.2g}",
             "0" if arm == "adam" else str(difference),
         )

@@ -1,0 +1,186 @@
+"""Step sizes on the changing Ant: its runs, its words with whatever is stored, and its page."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+
+import jupytext
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+import stored_runs
+from loptrl import book, weights
+from loptrl.paths import repo_root
+from loptrl.runs import Store
+from loptrl.studies import (
+    adam_collapse,
+    changing_ant_figures,
+    open_change,
+    optim4rl_l2,
+    optim4rl_steps,
+    step_size_figures,
+    transfer,
+)
+from loptrl.studies import step_size_report as report
+from loptrl.studies.step_size import STUDY
+
+NOTEBOOK = repo_root() / "notebooks" / "14_step_size.md"
+PROSE = " ".join(NOTEBOOK.read_text(encoding="utf-8").split())
+ROOT = sum(optim4rl_steps.network_weights()) ** 0.5
+
+
+def keep(store, study, arms, level, *, update_norm=0.01, gradient=1.0, seeds=3):
+    """Runs of a study that end at a level and take steps of one length."""
+    for spec in study.specs("laptop", arms, seeds=seeds):
+        metrics = {
+            "update_norm": lambda rows: np.full(rows, update_norm),
+            "grad_norm": lambda rows: np.linspace(0.5, 1.5, rows) * gradient,
+        }
+        stored_runs.keep(store, spec, level + spec.seed, metrics=metrics)
+
+
+def drawn(evidence):
+    names = {
+        "figures": changing_ant_figures,
+        "step_size_figures": step_size_figures,
+        "report": report,
+        "evidence": evidence,
+    }
+    cells = jupytext.read(NOTEBOOK).cells
+    found = [c.source for c in cells if re.match(r"(step_size_)?figures\.", c.source)]
+    return [eval(source, names) for source in found]
+
+
+def test_each_arm_differs_from_another_studys_in_what_its_name_says():
+    adam = adam_collapse.STUDY.config("adam")
+    for rate in ("1e-4", "1e-3"):
+        rule = dataclasses.replace(adam.optimizer, learning_rate=float(rate))
+        assert STUDY.config(f"adam_{rate}") == dataclasses.replace(adam, optimizer=rule)
+    raw = {"max_grad_norm": None, "normalize_rewards": False}
+    assert STUDY.config("adam_raw") == dataclasses.replace(adam, **raw)
+    for arm, agent in (("published_unclipped", {"max_grad_norm": None}), ("published_raw", raw)):
+        mine, theirs = (
+            s.config(a).to_dict() for s, a in ((STUDY, arm), (transfer.STUDY, "published"))
+        )
+        assert mine == {**theirs, **agent}
+        assert mine["optimizer"]["sha256"] == weights.digest("optim4rl/ant")
+    assert len(STUDY.specs("laptop")) == 5 * 3
+
+
+def test_the_graph_holds_every_trained_rule_under_change_and_every_adam_of_its_kind():
+    beside = {*report.ADAM, *report.OPTIM4RL, *report.OPEN, *report.CLIPS}
+    assert set(report.ARMS) == beside and len(report.ARMS) == len(beside)
+    own = {arm for arm in transfer.STUDY.arms if arm not in transfer.STILL.values()}
+    assert own | set(optim4rl_l2.STUDY.arms) < set(report.OPTIM4RL)
+
+
+def test_nothing_stored_is_said_and_not_drawn(store):
+    found = report.load(store=store, compute="never")
+    assert report.headline(found).startswith("**No run of Adam on the changing Ant is stored:")
+    for name in ("on_steps", "on_clip", "overview"):
+        assert "nan" not in getattr(report, name)(found)
+    for figure in drawn(found):
+        assert not figure.axes and figure.findobj(Text)
+
+
+def test_ends_stand_over_the_length_of_the_steps(store):
+    keep(store, adam_collapse.STUDY, ["adam"], 4000.0, update_norm=1e-4 * ROOT)
+    keep(store, STUDY, ["adam_1e-4"], 3000.0, update_norm=3e-5 * ROOT)
+    keep(store, STUDY, ["adam_1e-3"], 5000.0, update_norm=3e-4 * ROOT)
+    keep(store, optim4rl_l2.STUDY, ["drift"], 3500.0, update_norm=1e-3 * ROOT)
+    keep(store, optim4rl_l2.STUDY, ["reduced"], 4500.0, update_norm=2e-3 * ROOT)
+    keep(store, optim4rl_l2.STUDY, ["drift_l2"], 9999.0, seeds=2)
+    keep(store, open_change.STUDY, ["open"], 4000.0)
+    found = report.load(store=store, compute="never")
+    words = report.headline(found)
+    ends = re.findall(r"(\d,\d+) \[[^]]*\] with a step size of (\S+?)[,; ]", words)
+    assert [(end[0], rate) for end, rate in ends] == [("3", "1e-4"), ("4", "3e-4"), ("5", "1e-3")]
+    assert "3e-4, the default" in words
+    assert (
+        "of 2 ways of Optim4RL, which move a weight by 1.0e-03 to 2.0e-03 in an update, 1 is"
+        in (words)
+    )
+    assert "seed against seed, and 1 below.**" in words
+    assert words.endswith("beneath the tables stands what is missing.")
+    places = report.placed(found, "drift", "drift_l2", "reduced", "published")
+    assert [(arm, round(length, 6), round(d.value)) for arm, length, d in places] == [
+        ("drift", 1e-3, -500),
+        ("reduced", 2e-3, 500),
+    ], "two seeds or none are too few"
+    (axes,) = step_size_figures.steps_figure(found).axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    adam = lines["Adam, by its step size"]
+    np.testing.assert_allclose(adam.get_xdata(), [3e-5, 1e-4, 3e-4], rtol=1e-6)
+    np.testing.assert_allclose(adam.get_ydata(), [-1000, 0, 1000], atol=1)
+    rule = lines["Optim4RL, each set of weights and step size"]
+    np.testing.assert_allclose(rule.get_ydata(), [-500, 500], atol=1)
+    table = re.findall(r"^\| (.*?) \| 3 \| (\S+) \|", report.on_steps(found), re.M)
+    assert [row for row in table if row[0].startswith("Optim4RL")] == [
+        ("Optim4RL (direct)", "1.0e-03"),
+        ("Optim4RL (direct, reduced)", "2.0e-03"),
+    ]
+
+
+def test_agents_are_told_apart(store):
+    """Optim4RL is compared with Adam in the same agent; what it read and how it answered."""
+    keep(store, adam_collapse.STUDY, ["adam", "no_gradient_clip"], 4000.0)
+    keep(store, transfer.STUDY, ["published"], 3000.0, update_norm=3e-4 * ROOT, gradient=ROOT)
+    keep(store, STUDY, ["published_raw"], 6000.0, update_norm=6e-5 * ROOT, gradient=40 * ROOT)
+    keep(store, STUDY, ["adam_raw"], 5000.0)
+    found = report.load(store=store, compute="never")
+    words = report.on_clip(found)
+    assert "Adam without the clip 4,0" in words and "No run is stored of Optim4RL without" in words
+    gains = [line for line in words.splitlines() if line.startswith("- ")]
+    assert ["worse" in gain for gain in gains] == [True, False] and "better" in gains[1]
+    assert gains[1].startswith("- without the clip, raw rewards (3 seeds, seed against seed)")
+    assert "| with the clip | 0.5 to 1.5 | 1.00 | 1.00 to 1.00 |" in words
+    assert "| without the clip, raw rewards | 20 to 60 | 0.20 | 0.20 to 0.20 |" in words
+    axes = step_size_figures.agents_figure(found).axes
+    assert [a.get_title(loc="left") or a.get_title() for a in axes] == list(report.AGENTS)
+
+
+def test_all_runs_make_all_figures(store):
+    keep(store, adam_collapse.STUDY, ["adam", "no_gradient_clip"], 4000.0)
+    keep(store, STUDY, list(STUDY.arms), 3000.0)
+    found = report.load(store=store, compute="never")
+    for figure in drawn(found):
+        assert figure.axes and figure._repr_png_()
+    assert "optim4rl/ant" in report.overview(found)
+
+
+def test_the_prose_says_what_the_study_does():
+    assert f"to a norm of {optim4rl_steps.CLIP:g} before the optimizer sees it" in PROSE
+    assert "Three for Adam, a factor of about three apart, with three seeds each." in PROSE
+    rates = [float(rate) for rate in report.ADAM.values()]
+    assert len(rates) == 3 and all(2.9 < b / a < 3.5 for a, b in itertools.pairwise(rates))
+    assert adam_collapse.STUDY.config("adam").optimizer.learning_rate == rates[1]
+    (command,) = re.findall(
+        r"^loptrl execute notebooks/14_step_size.md (.*)$", NOTEBOOK.read_text(), re.M
+    )
+    parameters = book.parameters(NOTEBOOK)
+    for pair in re.findall(r"-p (\S+)", command):
+        name, _, value = pair.partition("=")
+        assert parameters[name].parse(value) is not None
+
+
+@pytest.mark.slow
+def test_the_notebook_makes_a_page(tmp_path, monkeypatch, library_path):
+    """At smoke size from stored runs; without weights nothing is trained."""
+    monkeypatch.setenv("LOPTRL_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LOPTRL_CACHE", str(tmp_path / "cache"))
+    store = Store(tmp_path / "data" / "results", tmp_path / "scratch")
+    for study, arms in (
+        (adam_collapse.STUDY, ["adam", "no_gradient_clip"]),
+        (open_change.STUDY, ["adam_annealed"]),
+        (STUDY, list(STUDY.arms)),
+    ):
+        for spec in study.specs("smoke", arms, 3, env_steps=400):
+            stored_runs.keep(store, spec, 2000.0)
+    given = {"budget": "smoke", "env_steps": "400", "seeds": "3", "compute": "missing"}
+    page = book.execute(NOTEBOOK, given, to="tiny", output_dir=tmp_path / "pages")
+    text = page.read_text(encoding="utf-8")
+    assert text.count('"image/png"') == 4 and str(tmp_path) not in text
+    assert "**On the changing Ant Adam ends at" in text
