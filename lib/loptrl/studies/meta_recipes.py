@@ -16,6 +16,7 @@ __all__ = [
     "DRIFTS",
     "GRID",
     "LICENCE",
+    "RAW",
     "RECIPES",
     "Recipe",
     "changing",
@@ -56,6 +57,9 @@ def _optim4rl(**settings: Any) -> MetaConfig:
     # The middle of the official search in both directions (1e-5 to 1e-3, 32 to 512).
     return MetaConfig(**{"meta_learning_rate": 1e-4, "reset_interval": 128, **settings})
 
+
+RAW: Mapping[str, Any] = {"max_grad_norm": None, "normalize_rewards": False}
+"""An agent that hands on its gradients as they are, and rewards too, as Optim4RL's authors do."""
 
 _STILL = {"world": "ant"}
 _CHANGING = {"world": "ant", "drift": DRIFTS["changing"]}
@@ -120,6 +124,10 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
         "reduced": Recipe(
             "the Ant, friction and wear change, 2 inner updates on half the batch",
             _optim4rl(phases=[_CHANGING], inner_updates=2, agent={"rollout_length": 10}),
+        ),
+        "drift_raw": Recipe(
+            "the Ant, friction and wear change, raw rewards, gradients not clipped by norm",
+            _optim4rl(phases=[_CHANGING], agent=dict(RAW)),
         ),
         "small_data": Recipe(f"{_SMALL_WORDS}, rollouts as data", _small(through_dynamics=False)),
         "small_physics": Recipe(

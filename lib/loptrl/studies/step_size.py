@@ -6,14 +6,9 @@ from loptrl.studies import adam_collapse
 from loptrl.studies.adam_collapse import DRIFT
 from loptrl.studies.base import Arm
 from loptrl.studies.changing_ant import learned_arm, of
+from loptrl.studies.meta_recipes import RAW
 
-__all__ = ["RAW", "STUDY", "UNCLIPPED"]
-
-UNCLIPPED = {"max_grad_norm": None}
-"""The agent without the clip of its networks' gradients."""
-
-RAW = {**UNCLIPPED, "normalize_rewards": False}
-"""And with rewards as the Ant gives them, so that the critic's gradients are large."""
+__all__ = ["STUDY"]
 
 STUDY = of(
     "step_size",
@@ -29,24 +24,33 @@ STUDY = of(
             )
             for rate, look in (("1e-4", "adam:small_step"), ("1e-3", "adam:second"))
         ),
-        # The rule clips each entry of a gradient to [-1, 1] itself, as its authors' agents do.
+        learned_arm(
+            "published_unclipped",
+            "Optim4RL (authors', reset 512), no gradient clip",
+            "optim4rl:no_gradient_clip",
+            "optim4rl/ant",
+            seeds={},
+            # The rule clips each entry of a gradient to [-1, 1] itself.
+            agent={"max_grad_norm": None},
+        ),
         *(
             learned_arm(
-                name,
-                f"Optim4RL (authors', reset 512), {words}",
+                f"{name}_raw",
+                f"Optim4RL ({words}), in the raw agent",
                 look,
-                "optim4rl/ant",
+                f"optim4rl/{weights}",
                 seeds={},
-                agent=agent,
+                agent=RAW,
             )
-            for name, words, look, agent in (
-                ("published_unclipped", "no gradient clip", "optim4rl:no_gradient_clip", UNCLIPPED),
-                ("published_raw", "raw rewards", "optim4rl:no_clip", RAW),
+            for name, words, look, weights in (
+                ("published", "authors', reset 512", "optim4rl:published", "ant"),
+                ("untrained", "untrained", "optim4rl:untrained", "untrained"),
+                ("drift", "direct, raw", "optim4rl", "drift_raw"),
             )
         ),
         Arm(
             "adam_raw",
-            "Adam, raw rewards",
+            "Adam, in the raw agent",
             "adam:no_clip",
             {**adam_collapse.STUDY.arms["adam"].settings, **RAW},
         ),
