@@ -18,6 +18,7 @@ from loptrl.runs import Store
 from loptrl.studies import (
     adam_collapse,
     changing_ant_figures,
+    meta_recipes,
     open_change,
     optim4rl_l2,
     optim4rl_steps,
@@ -61,17 +62,33 @@ def test_each_arm_differs_from_another_studys_in_what_its_name_says():
         assert STUDY.config(f"adam_{rate}") == dataclasses.replace(adam, optimizer=rule)
     raw = {"max_grad_norm": None, "normalize_rewards": False}
     assert STUDY.config("adam_raw") == dataclasses.replace(adam, **raw)
-    for arm, agent in (("published_unclipped", {"max_grad_norm": None}), ("published_raw", raw)):
-        mine, theirs = (
-            s.config(a).to_dict() for s, a in ((STUDY, arm), (transfer.STUDY, "published"))
-        )
+    for arm, other, agent in (
+        ("published_unclipped", "published", {"max_grad_norm": None}),
+        ("published_raw", "published", raw),
+        ("untrained_raw", "untrained", raw),
+    ):
+        mine, theirs = (s.config(a).to_dict() for s, a in ((STUDY, arm), (transfer.STUDY, other)))
         assert mine == {**theirs, **agent}
-        assert mine["optimizer"]["sha256"] == weights.digest("optim4rl/ant")
-    assert len(STUDY.specs("laptop")) == 5 * 3
+    mine, theirs = (
+        s.config(a).to_dict() for s, a in ((STUDY, "drift_raw"), (optim4rl_l2.STUDY, "drift"))
+    )
+    assert mine.pop("optimizer")["sha256"] == weights.digest("optim4rl/drift_raw")
+    del theirs["optimizer"]
+    assert mine == {**theirs, **raw}
+
+
+def test_the_recipes_differ_in_the_agent_alone():
+    mine, theirs = (meta_recipes.recipe("optim4rl", name).config for name in ("drift_raw", "drift"))
+    assert mine == dataclasses.replace(theirs, agent=meta_recipes.RAW)
+    assert "differs from it in these two settings of its agents and in nothing else" in PROSE
+
+
+def test_the_study_has_three_seeds_an_arm():
+    assert len(STUDY.specs("laptop")) == 7 * 3
 
 
 def test_the_graph_holds_every_trained_rule_under_change_and_every_adam_of_its_kind():
-    beside = {*report.ADAM, *report.OPTIM4RL, *report.OPEN, *report.CLIPS}
+    beside = {*report.ADAM, *report.OPTIM4RL, *report.OPEN, *report.AGENT_ARMS}
     assert set(report.ARMS) == beside and len(report.ARMS) == len(beside)
     own = {arm for arm in transfer.STUDY.arms if arm not in transfer.STILL.values()}
     assert own | set(optim4rl_l2.STUDY.arms) < set(report.OPTIM4RL)
@@ -80,7 +97,7 @@ def test_the_graph_holds_every_trained_rule_under_change_and_every_adam_of_its_k
 def test_nothing_stored_is_said_and_not_drawn(store):
     found = report.load(store=store, compute="never")
     assert report.headline(found).startswith("**No run of Adam on the changing Ant is stored:")
-    for name in ("on_steps", "on_clip", "overview"):
+    for name in ("on_steps", "on_agents", "overview"):
         assert "nan" not in getattr(report, name)(found)
     for figure in drawn(found):
         assert not figure.axes and figure.findobj(Text)
@@ -130,14 +147,22 @@ def test_agents_are_told_apart(store):
     keep(store, transfer.STUDY, ["published"], 3000.0, update_norm=3e-4 * ROOT, gradient=ROOT)
     keep(store, STUDY, ["published_raw"], 6000.0, update_norm=6e-5 * ROOT, gradient=40 * ROOT)
     keep(store, STUDY, ["adam_raw"], 5000.0)
+    keep(store, STUDY, ["untrained_raw"], 7000.0)
     found = report.load(store=store, compute="never")
-    words = report.on_clip(found)
-    assert "Adam without the clip 4,0" in words and "No run is stored of Optim4RL without" in words
-    gains = [line for line in words.splitlines() if line.startswith("- ")]
-    assert ["worse" in gain for gain in gains] == [True, False] and "better" in gains[1]
-    assert gains[1].startswith("- without the clip, raw rewards (3 seeds, seed against seed)")
-    assert "| with the clip | 0.5 to 1.5 | 1.00 | 1.00 to 1.00 |" in words
-    assert "| without the clip, raw rewards | 20 to 60 | 0.20 | 0.20 to 0.20 |" in words
+    words = report.on_agents(found)
+    clipped, without, raw = [line for line in words.splitlines() if line.startswith("- ")]
+    assert clipped.count("(3 seeds, seed against seed)") == 1 and "worse" in clipped
+    assert without.startswith("- **Without the clip.** Adam 4,0") and "minus" not in without
+    authors, bare = "*Optim4RL, authors' weights*", "*Optim4RL, untrained*"
+    ends = re.findall(r"(\*[^*]+\*) minus (\*[^*]+\*) \(3 seeds, [^)]*\): .*?, (\w+): the", raw)
+    assert ends == [
+        (authors, "*Adam*", "better"),
+        (authors, bare, "worse"),
+        (bare, "*Adam*", "better"),
+    ]
+    whose = "Optim4RL, authors' weights"
+    assert f"| with the gradient clip | {whose} | 0.5 to 1.5 | 1.00 | 1.00 to 1.00 |" in words
+    assert f"| without the clip, raw rewards | {whose} | 20 to 60 | 0.20 | 0.20 to 0.20 |" in words
     axes = step_size_figures.agents_figure(found).axes
     assert [a.get_title(loc="left") or a.get_title() for a in axes] == list(report.AGENTS)
 

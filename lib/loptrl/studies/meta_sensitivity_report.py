@@ -95,6 +95,12 @@ def headline(evidence: JointEvidence) -> str:
             f"grid points, {ends[best] - ends[worst]:,.0f} or "
             f"{100 * (1 - ends[worst] / ends[best]):.0f} % of the best apart.**"
         )
+        if len(ends) > 2:
+            second = sorted(ends.values())[1]
+            answer += (
+                f" Without the worst the others end between {second:,.0f} and the best, "
+                f"{100 * (1 - second / ends[best]):.0f} % of it apart."
+            )
         if evidence.has("stationary"):
             answer += f" Default Adam ends at {shared.final(evidence, 'stationary')}."
     decided = shared.statuses(claims(evidence), _SHORT, incomplete=evidence.incomplete)

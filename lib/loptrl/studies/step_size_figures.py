@@ -23,6 +23,13 @@ _GROUPS = (
     ("OPEN authors' annealed Adam", ("adam_annealed",), "adam_equal_betas", "D", False),
 )
 
+_LOOKS = {
+    "adam": "adam",
+    "published": "optim4rl:published",
+    "untrained": "optim4rl:untrained",
+    "drift": "optim4rl",
+}
+
 
 def steps_figure(evidence: JointEvidence) -> Figure:
     """Final return minus default Adam's on the same seed, a point an arm, both paired and whole."""
@@ -72,18 +79,17 @@ def _draw(
 
 def agents_figure(evidence: JointEvidence) -> Figure:
     """Returns of Optim4RL and of Adam, a panel for what the agent does with its gradients."""
-    looks = ("optim4rl", "adam")
-    panels, arms = {}, []
-    for words, pair in report.AGENTS.items():
-        known = {arm: look for arm, look in zip(pair, looks, strict=True) if evidence.has(arm)}
-        if known:
-            panels[words] = {style.LABELS[k]: evidence.returns(arm) for arm, k in known.items()}
-            arms += known
+    arms = evidence.present(*report.AGENT_ARMS)
+    panels = {
+        agent: {report.WHO[name]: evidence.returns(arm) for name, arm in own.items() if arm in arms}
+        for agent, own in report.AGENTS.items()
+        if set(own.values()) & set(arms)
+    }
     if not panels:
         return note("Not drawn: no run of these arms is stored.")
     figure = plots.diagnostics(
         panels,
-        looks={style.LABELS[key]: key for key in looks},
+        looks={words: _LOOKS[name] for name, words in report.WHO.items()},
         changes=range(PERIOD, evidence.length(arms[0]), PERIOD),
         columns=1,
         sharey=True,

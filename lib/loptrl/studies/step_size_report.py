@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,15 @@ from loptrl.verdicts import MINIMUM_SEEDS
 __all__ = [
     "ADAM",
     "AGENTS",
+    "AGENT_ARMS",
     "ARMS",
-    "CLIPS",
+    "INSIDE",
     "OPEN",
     "OPTIM4RL",
+    "WHO",
     "headline",
     "load",
-    "on_clip",
+    "on_agents",
     "on_steps",
     "overview",
     "placed",
@@ -45,15 +48,26 @@ OPTIM4RL = (*transfer.STILL, "curriculum", *optim4rl_l2.STUDY.arms, *physics_pat
 """Arms of Optim4RL with the agent of the other studies."""
 
 OPEN = ("open", "adam_annealed")
-AGENTS = {
-    "with the clip": ("published", "adam"),
-    "without the clip": ("published_unclipped", "no_gradient_clip"),
-    "without the clip, raw rewards": ("published_raw", "adam_raw"),
+WHO = {
+    "adam": "Adam",
+    "published": "Optim4RL, authors' weights",
+    "untrained": "Optim4RL, untrained",
+    "drift": "Optim4RL, trained in this agent",
 }
-"""What the agent does with its gradients -> Optim4RL and Adam in it."""
+"""Optimizers that are compared in several agents -> their words."""
 
-CLIPS = tuple(arm for arms in AGENTS.values() for arm in arms)
-ARMS = (*ADAM, *OPTIM4RL, *OPEN, *CLIPS[2:])
+AGENTS: Mapping[str, Mapping[str, str]] = {
+    "with the gradient clip": {name: name for name in WHO},
+    "without the clip": {"adam": "no_gradient_clip", "published": "published_unclipped"},
+    "without the clip, raw rewards": {name: f"{name}_raw" for name in WHO},
+}
+"""What the agent does with its gradients -> its arms, by a name in `WHO`."""
+
+AGENT_ARMS = tuple(arm for arms in AGENTS.values() for arm in arms.values())
+INSIDE = ("adam", *AGENTS["without the clip, raw rewards"].values())
+ARMS = tuple(dict.fromkeys((*ADAM, *OPTIM4RL, *OPEN, *AGENT_ARMS)))
+
+_ROOT = sum(optim4rl_steps.network_weights()) ** 0.5
 
 
 def load(
@@ -166,50 +180,52 @@ def _table(evidence: JointEvidence) -> str:
     return status_page.as_markdown(pd.DataFrame(rows, columns=columns)) if rows else ""
 
 
-def on_clip(evidence: JointEvidence) -> str:
-    """What Optim4RL does beside Adam in agents whose gradients are larger, and to its own steps."""
-    names = {
-        arm: f"{optimizer} {words}"
-        for words, arms in AGENTS.items()
-        for optimizer, arm in zip(("Optim4RL", "Adam"), arms, strict=True)
-    }
-    beside = {
-        words: gain
-        for words, (rule, adam) in AGENTS.items()
-        if (gain := shared.gain(evidence, rule, adam))
-    }
-    return paragraphs(
-        [
-            shared.finals(evidence, CLIPS, names),
-            "Optim4RL's final return minus Adam's in the same agent, on the same seed:"
-            if beside
-            else "",
-            "\n".join(f"- {words} {gain}." for words, gain in beside.items()),
-            _read(evidence),
+def on_agents(evidence: JointEvidence) -> str:
+    """Ends beside Adam and beside untrained weights in the same agent; what the rules read."""
+    parts = []
+    for agent, arms in AGENTS.items():
+        known = {name: arm for name, arm in arms.items() if evidence.has(arm)}
+        if not known:
+            continue
+        ends = [
+            f"{WHO[name]} {estimate(stats.final(*evidence.returns(arm)))}, "
+            f"{evidence.seeds(arm)} {plural('seed', evidence.seeds(arm))}"
+            for name, arm in known.items()
         ]
+        gains = [
+            f"*{WHO[name]}* minus *{WHO[other]}* {gain}"
+            for name in known
+            for other in ("adam", "untrained")
+            if name not in ("adam", other)
+            and other in known
+            and (gain := shared.gain(evidence, arms[name], arms[other]))
+        ]
+        line = f"- **{agent[0].upper()}{agent[1:]}.** {'; '.join(ends)}."
+        parts.append(f"{line} {'. '.join(gains)}." if gains else line)
+    return paragraphs(
+        ["Final returns by agent:" if parts else "", "\n".join(parts), _read(evidence)]
     )
 
 
 def _read(evidence: JointEvidence) -> str:
     """How large the gradients are that Optim4RL reads in each agent, and how its steps answer."""
     rows = []
-    for words, (rule, _) in AGENTS.items():
-        if not evidence.whole(rule).runs:
-            continue
-        gradients, updates = (
-            evidence.metric(rule, name)[1] / sum(optim4rl_steps.network_weights()) ** 0.5
-            for name in ("grad_norm", "update_norm")
-        )
-        rows.append(
-            (
-                words,
-                f"{gradients.min():.2g} to {gradients.max():.2g}",
-                f"{np.mean(updates) / optim4rl_steps.ALPHA:.2f}",
-                f"{updates.min() / optim4rl_steps.ALPHA:.2f} to "
-                f"{updates.max() / optim4rl_steps.ALPHA:.2f}",
+    for agent, arms in AGENTS.items():
+        for name, arm in arms.items():
+            if name == "adam" or not evidence.whole(arm).runs:
+                continue
+            gradients = evidence.metric(arm, "grad_norm")[1] / _ROOT
+            steps = evidence.metric(arm, "update_norm")[1] / _ROOT / optim4rl_steps.ALPHA
+            rows.append(
+                (
+                    agent,
+                    WHO[name],
+                    f"{gradients.min():.2g} to {gradients.max():.2g}",
+                    f"{steps.mean():.2f}",
+                    f"{steps.min():.2f} to {steps.max():.2f}",
+                )
             )
-        )
-    columns = ["agent", "gradient before the clip", "change of a weight, in α", "least to most"]
+    columns = ["agent", "rule", "gradient before any clip", "change of a weight, α", "its range, α"]
     return status_page.as_markdown(pd.DataFrame(rows, columns=columns)) if rows else ""
 
 
