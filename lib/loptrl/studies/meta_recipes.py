@@ -129,6 +129,12 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
             "the Ant, friction and wear change, raw rewards, gradients not clipped by norm",
             _optim4rl(phases=[_CHANGING], agent=dict(RAW)),
         ),
+        # The top of the official search: 173 steps of 1e-4 can hardly move a weight.
+        "drift_raw_1e-3": Recipe(
+            "the Ant, friction and wear change, raw rewards, gradients not clipped by norm; meta "
+            "learning rate 1e-3",
+            _optim4rl(phases=[_CHANGING], agent=dict(RAW), meta_learning_rate=1e-3),
+        ),
         "small_data": Recipe(f"{_SMALL_WORDS}, rollouts as data", _small(through_dynamics=False)),
         "small_physics": Recipe(
             f"{_SMALL_WORDS}, the meta-gradient through the physics", _small(through_dynamics=True)

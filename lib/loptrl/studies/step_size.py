@@ -35,7 +35,7 @@ STUDY = of(
         ),
         *(
             learned_arm(
-                f"{name}_raw",
+                name,
                 f"Optim4RL ({words}), in the raw agent",
                 look,
                 f"optim4rl/{weights}",
@@ -43,9 +43,15 @@ STUDY = of(
                 agent=RAW,
             )
             for name, words, look, weights in (
-                ("published", "authors', reset 512", "optim4rl:published", "ant"),
-                ("untrained", "untrained", "optim4rl:untrained", "untrained"),
-                ("drift", "direct, raw", "optim4rl", "drift_raw"),
+                ("published_raw", "authors', reset 512", "optim4rl:published", "ant"),
+                ("untrained_raw", "untrained", "optim4rl:untrained", "untrained"),
+                ("drift_raw", "direct, raw", "optim4rl", "drift_raw"),
+                (
+                    "drift_raw_1e-3",
+                    "direct, raw, meta rate 1e-3",
+                    "optim4rl:curriculum",
+                    "drift_raw_1e-3",
+                ),
             )
         ),
         Arm(

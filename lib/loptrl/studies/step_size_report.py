@@ -200,6 +200,8 @@ def on_agents(evidence: JointEvidence) -> str:
             and other in known
             and (gain := shared.gain(evidence, arms[name], arms[other]))
         ]
+        if arms["adam"] != "adam" and (gain := shared.gain(evidence, arms["adam"], "adam")):
+            gains.append(f"*Adam* in this agent minus default Adam {gain}")
         line = f"- **{agent[0].upper()}{agent[1:]}.** {'; '.join(ends)}."
         parts.append(f"{line} {'. '.join(gains)}." if gains else line)
     return paragraphs(
