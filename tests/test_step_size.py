@@ -78,13 +78,16 @@ def test_each_arm_differs_from_another_studys_in_what_its_name_says():
 
 
 def test_the_recipes_differ_in_the_agent_alone():
-    mine, theirs = (meta_recipes.recipe("optim4rl", name).config for name in ("drift_raw", "drift"))
-    assert mine == dataclasses.replace(theirs, agent=meta_recipes.RAW)
+    names = ("drift", "drift_raw", "drift_raw_1e-3")
+    clipped, raw, fast = (meta_recipes.recipe("optim4rl", name).config for name in names)
+    assert raw == dataclasses.replace(clipped, agent=meta_recipes.RAW)
+    assert fast == dataclasses.replace(raw, meta_learning_rate=1e-3)
+    assert raw.meta_learning_rate == 1e-4 and "a third with ten times the meta" in PROSE
     assert "differs from it in these two settings of its agents and in nothing else" in PROSE
 
 
 def test_the_study_has_three_seeds_an_arm():
-    assert len(STUDY.specs("laptop")) == 7 * 3
+    assert len(STUDY.specs("laptop")) == 8 * 3
 
 
 def test_the_graph_holds_every_trained_rule_under_change_and_every_adam_of_its_kind():

@@ -99,9 +99,9 @@ class ByGradients(_Training):
 
     recipe: Word = None
     """One of this project's own, all of them for optim4rl (stationary, drift, drift_l2, curriculum,
-    no_pipeline, reduced, drift_raw, drift_raw_1e-3, small_data, small_physics, and study 6's grid of
-    meta learning rates 1e-5, 1e-4, 1e-3 and reset intervals 32, 128, 512, such as grid_1e-5_32; its
-    middle is stationary); what else is given goes over it."""
+    no_pipeline, reduced, drift_raw, drift_raw_1e-3, small_data, small_physics, and study 6's grid
+    of meta learning rates 1e-5, 1e-4, 1e-3 and reset intervals 32, 128, 512, such as grid_1e-5_32;
+    its middle is stationary); what else is given goes over it."""
     name: Word = None
     """Of the weights; the recipe's by default."""
     task: Word = None

@@ -45,10 +45,10 @@ STUDY = of(
             for name, words, look, weights in (
                 ("published_raw", "authors', reset 512", "optim4rl:published", "ant"),
                 ("untrained_raw", "untrained", "optim4rl:untrained", "untrained"),
-                ("drift_raw", "direct, raw", "optim4rl", "drift_raw"),
+                ("drift_raw", "direct", "optim4rl", "drift_raw"),
                 (
                     "drift_raw_1e-3",
-                    "direct, raw, meta rate 1e-3",
+                    "direct, meta rate 1e-3",
                     "optim4rl:curriculum",
                     "drift_raw_1e-3",
                 ),

@@ -53,13 +53,18 @@ WHO = {
     "published": "Optim4RL, authors' weights",
     "untrained": "Optim4RL, untrained",
     "drift": "Optim4RL, trained in this agent",
+    "fast": "Optim4RL, trained in this agent at a rate of 1e-3",
 }
 """Optimizers that are compared in several agents -> their words."""
 
+_FOUR = ("adam", "published", "untrained", "drift")
 AGENTS: Mapping[str, Mapping[str, str]] = {
-    "with the gradient clip": {name: name for name in WHO},
+    "with the gradient clip": {name: name for name in _FOUR},
     "without the clip": {"adam": "no_gradient_clip", "published": "published_unclipped"},
-    "without the clip, raw rewards": {name: f"{name}_raw" for name in WHO},
+    "without the clip, raw rewards": {
+        **{name: f"{name}_raw" for name in _FOUR},
+        "fast": "drift_raw_1e-3",
+    },
 }
 """What the agent does with its gradients -> its arms, by a name in `WHO`."""
 
