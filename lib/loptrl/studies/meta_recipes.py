@@ -59,7 +59,10 @@ def _optim4rl(**settings: Any) -> MetaConfig:
 
 
 RAW: Mapping[str, Any] = {"max_grad_norm": None, "normalize_rewards": False}
-"""An agent that hands on its gradients as they are, and rewards too, as Optim4RL's authors do."""
+"""An agent with gradients as they are, and rewards as the world gives them.
+
+Optim4RL's authors multiply these by ten.
+"""
 
 _STILL = {"world": "ant"}
 _CHANGING = {"world": "ant", "drift": DRIFTS["changing"]}

@@ -16,6 +16,14 @@ __all__ = ["moves", "table", "words"]
 _FAMILY = "optim4rl/"
 _SEED = 0
 """Of the untrained weights that are stored, and of the meta-trainings that began with them."""
+_COLUMNS = [
+    "weights",
+    "meta learning rate",
+    "meta-iterations",
+    "largest move",
+    "move",
+    "step",
+]
 
 
 def moves() -> pd.DataFrame:
@@ -24,11 +32,11 @@ def moves() -> pd.DataFrame:
     The columns: "weights", its name; "meta learning rate", the step size of the outer Adam;
     "meta-iterations"; "largest move" of a weight; "move", the root mean square move over the root
     mean square of the untrained weights; "step", of an agent's weight in an update, in units of
-    alpha and for small gradients (`optim4rl_response.responses`). Those that moved least first.
+    alpha and for small gradients (`optim4rl_response.responses`). Those that moved least first;
+    no row without the untrained weights.
     """
-    start = _numbers(f"{_FAMILY}{UNTRAINED}")
     rows = []
-    for name in weights.names():
+    for name in weights.names() if weights.available(f"{_FAMILY}{UNTRAINED}") else ():
         if not name.startswith(_FAMILY) or not weights.available(name):
             continue
         card = weights.card(name)
@@ -36,19 +44,20 @@ def moves() -> pd.DataFrame:
         if config is None or config["init"] is not None or card["seed"] != _SEED:
             continue
         training = MetaConfig.from_dict(config)
+        start = _numbers(f"{_FAMILY}{UNTRAINED}")
         moved = _numbers(name) - start
         short = name.removeprefix(_FAMILY)
         rows.append(
-            {
-                "weights": short,
-                "meta learning rate": training.meta_learning_rate,
-                "meta-iterations": training.num_slices,
-                "largest move": float(np.abs(moved).max()),
-                "move": float(np.sqrt(np.mean(moved**2) / np.mean(start**2))),
-                "step": float(responses()[short][0]),
-            }
+            (
+                short,
+                training.meta_learning_rate,
+                training.num_slices,
+                float(np.abs(moved).max()),
+                float(np.sqrt(np.mean(moved**2) / np.mean(start**2))),
+                float(responses()[short][0]),
+            )
         )
-    return pd.DataFrame(rows).sort_values("move", ignore_index=True)
+    return pd.DataFrame(rows, columns=_COLUMNS).sort_values("move", ignore_index=True)
 
 
 def _numbers(name: str) -> np.ndarray:
@@ -56,33 +65,44 @@ def _numbers(name: str) -> np.ndarray:
     return np.concatenate([np.asarray(arrays[key], np.float64).ravel() for key in sorted(arrays)])
 
 
+def _steps(found: pd.DataFrame) -> pd.Series:
+    """The largest moves in units of the meta learning rate times the meta-iterations."""
+    return found["largest move"] / (found["meta learning rate"] * found["meta-iterations"])
+
+
 def table() -> str:
-    """`moves` for a page."""
+    """`moves` for a page; nothing without any."""
     found = moves()
-    rows = found.assign(
-        **{
-            "weights": [f"`{name}`" for name in found["weights"]],
-            "meta learning rate": [_short(rate) for rate in found["meta learning rate"]],
-            "largest move": [f"{size:.2g}" for size in found["largest move"]],
-            "move": [f"{100 * share:.2g} %" for share in found["move"]],
-            "step": [f"{length:.2f}" for length in found["step"]],
-        }
-    )
-    return status_page.as_markdown(
-        rows.rename(columns={"move": "move over size", "step": "step, in α"})
-    )
+    if found.empty:
+        return ""
+    shown = {
+        "weights": [f"`{name}`" for name in found["weights"]],
+        "meta learning rate": [_short(rate) for rate in found["meta learning rate"]],
+        "meta-iterations": found["meta-iterations"],
+        "largest move": [f"{size:.2g}" for size in found["largest move"]],
+        "over rate x iterations": [f"{ratio:.2f}" for ratio in _steps(found)],
+        "move over size": [f"{100 * share:.2g} %" for share in found["move"]],
+        "step, in α": [f"{length:.2f}" for length in found["step"]],
+    }
+    return status_page.as_markdown(pd.DataFrame(shown))
 
 
 def words() -> str:
     """How far the least and the most moved of them are, by meta learning rate."""
+    found = moves()
+    if found.empty:
+        return "No set of weights that was meta-trained here is at hand."
     parts = [
         f"by {100 * own.min():.2g} to {100 * own.max():.2g} % with a meta learning rate of "
         f"{_short(rate)}"
-        for rate, own in moves().groupby("meta learning rate")["move"]
+        for rate, own in found.groupby("meta learning rate")["move"]
     ]
+    ratio = _steps(found)
     return (
-        f"**Meta-training moved the rule's weights {listed(parts)}** (root mean square of the "
-        "moves over that of the weights where it began)."
+        f"**Meta-training here moved Optim4RL's weights {listed(parts)}** (root mean square of the "
+        "moves over that of the weights where it began). The largest move of one weight is "
+        f"{ratio.min():.1f} to {ratio.max():.1f} times the meta learning rate times the number of "
+        "meta-iterations."
     )
 
 

@@ -36,7 +36,7 @@ STUDY = of(
         *(
             learned_arm(
                 name,
-                f"Optim4RL ({words}), in the raw agent",
+                f"Optim4RL ({words}), raw agent",
                 look,
                 f"optim4rl/{weights}",
                 seeds={},
@@ -45,10 +45,10 @@ STUDY = of(
             for name, words, look, weights in (
                 ("published_raw", "authors', reset 512", "optim4rl:published", "ant"),
                 ("untrained_raw", "untrained", "optim4rl:untrained", "untrained"),
-                ("drift_raw", "direct", "optim4rl", "drift_raw"),
+                ("drift_raw", "trained there", "optim4rl", "drift_raw"),
                 (
                     "drift_raw_1e-3",
-                    "direct, meta rate 1e-3",
+                    "trained there, meta learning rate 1e-3",
                     "optim4rl:curriculum",
                     "drift_raw_1e-3",
                 ),
@@ -56,7 +56,7 @@ STUDY = of(
         ),
         Arm(
             "adam_raw",
-            "Adam, in the raw agent",
+            "Adam, raw agent",
             "adam:no_clip",
             {**adam_collapse.STUDY.arms["adam"].settings, **RAW},
         ),

@@ -20,6 +20,7 @@ _GROUPS = (
     ("Adam, by its step size", tuple(report.ADAM), "adam", "o", True),
     ("Optim4RL, each set of weights and step size", report.OPTIM4RL, "optim4rl", "o", False),
     ("OPEN (from Ant)", ("open",), "open", "s", False),
+    ("OPEN (multi-task)", ("open_multi",), "open_multi", "s", False),
     ("OPEN authors' annealed Adam", ("adam_annealed",), "adam_equal_betas", "D", False),
 )
 

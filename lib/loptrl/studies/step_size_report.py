@@ -47,13 +47,13 @@ ADAM = {"adam_1e-4": "1e-4", "adam": "3e-4", "adam_1e-3": "1e-3"}
 OPTIM4RL = (*transfer.STILL, "curriculum", *optim4rl_l2.STUDY.arms, *physics_path.STUDY.arms)
 """Arms of Optim4RL with the agent of the other studies."""
 
-OPEN = ("open", "adam_annealed")
+OPEN = ("open", "open_multi", "adam_annealed")
 WHO = {
     "adam": "Adam",
-    "published": "Optim4RL, authors' weights",
+    "published": "Optim4RL, report's authors' weights",
     "untrained": "Optim4RL, untrained",
     "drift": "Optim4RL, trained in this agent",
-    "fast": "Optim4RL, trained in this agent at a rate of 1e-3",
+    "fast": "Optim4RL, trained in this agent, meta learning rate 1e-3",
 }
 """Optimizers that are compared in several agents -> their words."""
 
@@ -150,7 +150,8 @@ def _beside(evidence: JointEvidence) -> str:
     below = sum(difference.high < 0 for _, _, difference in known)
     lengths = [length for _, length, _ in known]
     return (
-        f"; of {len(known)} {plural('way', len(known))} of Optim4RL, which move a weight by "
+        f"; of {len(known)} {plural('arm', len(known))} of Optim4RL, which differ in their weights "
+        "or their step size and move a weight by "
         f"{min(lengths):.1e} to {max(lengths):.1e} in an update, {above or 'none'} "
         f"{'is' if above < 2 else 'are'} shown to end above default Adam, seed against seed, and "
         f"{below or 'none'} below"
@@ -187,31 +188,44 @@ def _table(evidence: JointEvidence) -> str:
 
 def on_agents(evidence: JointEvidence) -> str:
     """Ends beside Adam and beside untrained weights in the same agent; what the rules read."""
-    parts = []
-    for agent, arms in AGENTS.items():
-        known = {name: arm for name, arm in arms.items() if evidence.has(arm)}
-        if not known:
-            continue
-        ends = [
-            f"{WHO[name]} {estimate(stats.final(*evidence.returns(arm)))}, "
-            f"{evidence.seeds(arm)} {plural('seed', evidence.seeds(arm))}"
-            for name, arm in known.items()
-        ]
-        gains = [
-            f"*{WHO[name]}* minus *{WHO[other]}* {gain}"
-            for name in known
-            for other in ("adam", "untrained")
-            if name not in ("adam", other)
-            and other in known
-            and (gain := shared.gain(evidence, arms[name], arms[other]))
-        ]
-        if arms["adam"] != "adam" and (gain := shared.gain(evidence, arms["adam"], "adam")):
-            gains.append(f"*Adam* in this agent minus default Adam {gain}")
-        line = f"- **{agent[0].upper()}{agent[1:]}.** {'; '.join(ends)}."
-        parts.append(f"{line} {'. '.join(gains)}." if gains else line)
+    worse = {
+        agent: gain
+        for agent, arms in AGENTS.items()
+        if arms["adam"] != "adam" and (gain := shared.gain(evidence, arms["adam"], "adam"))
+    }
     return paragraphs(
-        ["Final returns by agent:" if parts else "", "\n".join(parts), _read(evidence)]
+        [
+            _ends(evidence),
+            *(f"Adam {agent} minus default Adam {gain}." for agent, gain in worse.items()),
+            _read(evidence),
+            "With the gradient clip the rule reads at most "
+            f"{optim4rl_steps.CLIPPED:.2g} in root mean square, whatever the gradient was.",
+        ]
     )
+
+
+def _ends(evidence: JointEvidence) -> str:
+    rows = []
+    for agent, arms in AGENTS.items():
+        for name in (name for name, arm in arms.items() if evidence.has(arm)):
+            beside = [
+                _difference(evidence, arms[name], arms[other])
+                if other in arms and name not in ("adam", other)
+                else ""
+                for other in ("adam", "untrained")
+            ]
+            end = estimate(stats.final(*evidence.returns(arms[name])))
+            rows.append((agent, WHO[name], str(evidence.seeds(arms[name])), end, *beside))
+    columns = ["agent", "optimizer", "seeds", "final return", "minus Adam's", "minus untrained"]
+    return status_page.as_markdown(pd.DataFrame(rows, columns=columns)) if rows else ""
+
+
+def _difference(evidence: JointEvidence, arm: str, other: str) -> str:
+    """The paired difference of final returns with its interval; a dash for too few seeds."""
+    mine, theirs = shared.pairs(evidence, arm, other)
+    if mine.size < MINIMUM_SEEDS:
+        return "-"
+    return str(stats.difference_ci(mine, theirs, rng=shared.rng(), paired=True))
 
 
 def _read(evidence: JointEvidence) -> str:
