@@ -76,7 +76,7 @@ def table() -> str:
     if found.empty:
         return ""
     shown = {
-        "weights": [f"`{name}`" for name in found["weights"]],
+        "weights": found["weights"],
         "meta learning rate": [_short(rate) for rate in found["meta learning rate"]],
         "meta-iterations": found["meta-iterations"],
         "largest move": [f"{size:.2g}" for size in found["largest move"]],
