@@ -133,7 +133,7 @@ def headline(evidence: JointEvidence) -> str:
         if evidence.has(arm)
     ]
     answer = (
-        f"**On the changing Ant Adam ends at {listed(adams)}{_beside(evidence)}.**"
+        f"**On the changing Ant Adam ends at {listed(adams)}{_beside(evidence)}.**{_raw(evidence)}"
         if adams
         else "**No run of Adam on the changing Ant is stored: nothing can be said yet.**"
     )
@@ -155,6 +155,25 @@ def _beside(evidence: JointEvidence) -> str:
         f"{min(lengths):.1e} to {max(lengths):.1e} in an update, {above or 'none'} "
         f"{'is' if above < 2 else 'are'} shown to end above default Adam, seed against seed, and "
         f"{below or 'none'} below"
+    )
+
+
+def _raw(evidence: JointEvidence) -> str:
+    """How the rule that was trained in the raw agent ends there beside the others."""
+    arms = AGENTS["without the clip, raw rewards"]
+    mine = arms["fast"]
+    gains = {
+        WHO[name]: gain
+        for name in ("adam", "untrained")
+        if (gain := shared.gain(evidence, mine, arms[name]))
+    }
+    if not gains:
+        return ""
+    beside = "; ".join(f"that of {words} {gain}" for words, gain in gains.items())
+    return (
+        " In an agent without the gradient clip, on raw rewards, the final return of Optim4RL that "
+        f"was trained in such an agent (meta learning rate 1e-3) is "
+        f"{estimate(stats.final(*evidence.returns(mine)))}; minus {beside}."
     )
 
 
