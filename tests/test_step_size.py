@@ -118,7 +118,7 @@ def test_ends_stand_over_the_length_of_the_steps(store):
     words = report.headline(found)
     ends = re.findall(r"(\d,\d+) \[[^]]*\] with a step size of (\S+?)[,; ]", words)
     assert [(end[0], rate) for end, rate in ends] == [("3", "1e-4"), ("4", "3e-4"), ("5", "1e-3")]
-    assert "3e-4, the default" in words
+    assert "3e-4 (the default)" in words and "raw rewards" not in words
     assert (
         "of 2 arms of Optim4RL, which differ in their weights or their step size and move a weight "
         "by 1.0e-03 to 2.0e-03 in an update, 1 is" in (words)
@@ -173,6 +173,19 @@ def test_agents_are_told_apart(store):
     assert [a.get_title(loc="left") or a.get_title() for a in axes] == list(report.AGENTS)
 
 
+def test_the_rule_trained_on_raw_rewards_stands_beside_the_others_there(store):
+    keep(store, adam_collapse.STUDY, ["adam"], 9000.0)
+    keep(store, STUDY, ["drift_raw_1e-3"], 5000.0, update_norm=1.5e-3 * ROOT)
+    keep(store, STUDY, ["adam_raw"], 6000.0, update_norm=1e-4 * ROOT)
+    words = report.headline(report.load(store=store, compute="never"))
+    assert re.search(r"1e-3\) is 5,0\d\d \[.*; minus that of Adam \(3 .*\): -1,0.*, worse:", words)
+    assert "untrained" not in words and "Its steps" not in words
+    keep(store, STUDY, ["untrained_raw"], 3000.0, update_norm=3e-4 * ROOT)
+    words = report.headline(report.load(store=store, compute="never"))
+    assert re.search(r"that of Optim4RL, untrained \(3 .*\): 2,0.*, better: the interval", words)
+    assert "Its steps are 5.0 times as long as those of untrained weights and 15.0 times" in words
+
+
 def test_all_runs_make_all_figures(store):
     keep(store, adam_collapse.STUDY, ["adam", "no_gradient_clip"], 4000.0)
     keep(store, STUDY, list(STUDY.arms), 3000.0)
@@ -184,8 +197,8 @@ def test_all_runs_make_all_figures(store):
 
 def test_the_prose_says_what_the_study_does():
     assert f"to a norm of {optim4rl_steps.CLIP:g} before the optimizer sees it" in PROSE
-    assert "with a third and with three times its step size too" in PROSE
-    assert "Three for Adam, a factor of about three apart, with three seeds each." in PROSE
+    assert "arms of Adam with a third of its step size and with three times it" in PROSE
+    assert "Three are planned for Adam, a factor of about three apart." in PROSE
     rates = [float(rate) for rate in report.ADAM.values()]
     assert len(rates) == 3 and all(2.9 < b / a < 3.5 for a, b in itertools.pairwise(rates))
     assert adam_collapse.STUDY.config("adam").optimizer.learning_rate == rates[1]
