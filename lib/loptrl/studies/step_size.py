@@ -49,7 +49,7 @@ STUDY = of(
                 (
                     "drift_raw_1e-3",
                     "trained there, meta learning rate 1e-3",
-                    "optim4rl:curriculum",
+                    "optim4rl:transferred",
                     "drift_raw_1e-3",
                 ),
             )

@@ -29,7 +29,7 @@ _LOOKS = {
     "published": "optim4rl:published",
     "untrained": "optim4rl:untrained",
     "drift": "optim4rl",
-    "fast": "optim4rl:curriculum",
+    "fast": "optim4rl:transferred",
 }
 
 
