@@ -63,6 +63,14 @@ def test_each_arm_differs_from_another_studys_in_what_its_name_says():
         assert STUDY.config(f"adam_{rate}") == dataclasses.replace(adam, optimizer=rule)
     raw = {"max_grad_norm": None, "normalize_rewards": False}
     assert STUDY.config("adam_raw") == dataclasses.replace(adam, **raw)
+    for longer, other in (
+        *((f"adam_raw_{rate}", "adam_raw") for rate in ("1e-3", "3e-3")),
+        ("untrained_raw_1.5e-3", "untrained_raw"),
+    ):
+        config = STUDY.config(other)
+        rate = float(longer.rpartition("_")[2])
+        rule = dataclasses.replace(config.optimizer, learning_rate=rate)
+        assert STUDY.config(longer) == dataclasses.replace(config, optimizer=rule)
     for arm, other, agent in (
         ("published_unclipped", "published", {"max_grad_norm": None}),
         ("published_raw", "published", raw),
@@ -88,7 +96,7 @@ def test_the_recipes_differ_in_the_agent_alone():
 
 
 def test_the_study_has_three_seeds_an_arm():
-    assert len(STUDY.specs("laptop")) == 8 * 3
+    assert len(STUDY.specs("laptop")) == 11 * 3
 
 
 def test_the_graph_holds_every_set_of_trained_weights_under_change():
@@ -184,6 +192,25 @@ def test_the_rule_trained_on_raw_rewards_stands_beside_the_others_there(store):
     words = report.headline(report.load(store=store, compute="never"))
     assert re.search(r"that of Optim4RL, untrained \(3 .*\): 2,0.*, better: the interval", words)
     assert "Its steps are 5.0 times as long as those of untrained weights and 15.0 times" in words
+    assert words.count("was not tried") == 1
+    keep(store, STUDY, ["untrained_raw_1.5e-3"], 4500.0, update_norm=1.5e-3 * ROOT)
+    keep(store, STUDY, ["adam_raw_3e-3"], 6500.0, update_norm=1e-3 * ROOT)
+    found = report.load(store=store, compute="never")
+    words = report.headline(found)
+    assert "was not tried" not in words
+    assert re.search(
+        r"minus that of Optim4RL, untrained, five times the step \(3 .*\): 5\d\d ", words
+    )
+    assert re.search(r"; that of Adam, 3e-3 \(3 .*\): -1,5.*, worse:", words)
+    (axes,) = step_size_figures.raw_steps_figure(found).axes
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    adam = lines["Adam, by its step size"]
+    np.testing.assert_allclose(adam.get_xdata(), [1e-4, 1e-3], rtol=1e-6)
+    np.testing.assert_allclose(adam.get_ydata(), [0, 500], atol=1)
+    untrained = lines["Optim4RL, untrained, by its step size"]
+    np.testing.assert_allclose(untrained.get_ydata(), [-3000, -1500], atol=1)
+    long = rf"\| {report.WHO['untrained_long']} \| [^|]* \| 1.00 \| 1.00 to 1.00 \|"
+    assert re.search(long, report.on_agents(found)), "steps in units of the arm's own α"
 
 
 def test_all_runs_make_all_figures(store):
@@ -231,5 +258,5 @@ def test_the_notebook_makes_a_page(tmp_path, monkeypatch, library_path):
     given = {"budget": "smoke", "env_steps": "400", "seeds": "3", "compute": "missing"}
     page = book.execute(NOTEBOOK, given, to="tiny", output_dir=tmp_path / "pages")
     text = page.read_text(encoding="utf-8")
-    assert text.count('"image/png"') == 4 and str(tmp_path) not in text
+    assert text.count('"image/png"') == 5 and str(tmp_path) not in text
     assert "**On the changing Ant Adam ends at" in text

@@ -88,6 +88,7 @@ VARIANTS: dict[str, tuple[Any, float, str]] = {
     "curriculum": ((0, (4, 1.2, 1, 1.2)), 0.35, "curriculum"),
     "reduced": ((0, (1.2, 1.2)), -0.70, "reduced sizes"),
     "small_step": ((0, (2.4, 1.0)), 0.35, "shorter steps"),
+    "long_step": ((0, (5, 1.6)), 0.35, "longer steps"),
     "random": ((0, (2.4, 1.0)), -0.20, "random weights"),
     "first_generations": ((0, (1.2, 1.2)), -0.10, "after its first generations"),
     "evolved": ((0, (4, 1.2, 1, 1.2)), -0.35, "evolved here"),

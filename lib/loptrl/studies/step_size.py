@@ -54,11 +54,34 @@ STUDY = of(
                 ),
             )
         ),
+        # Its steps are as long as those of "drift_raw_1e-3".
+        learned_arm(
+            "untrained_raw_1.5e-3",
+            "Optim4RL (untrained, five times the step), raw agent",
+            "optim4rl:long_step",
+            "optim4rl/untrained",
+            learning_rate=1.5e-3,
+            seeds={},
+            agent=RAW,
+        ),
         Arm(
             "adam_raw",
             "Adam, raw agent",
             "adam:no_clip",
             {**adam_collapse.STUDY.arms["adam"].settings, **RAW},
+        ),
+        *(
+            Arm(
+                f"adam_raw_{rate}",
+                f"Adam, {rate}, raw agent",
+                look,
+                {
+                    "optimizer": {"name": "adam", "learning_rate": float(rate)},
+                    "drift": DRIFT,
+                    **RAW,
+                },
+            )
+            for rate, look in (("1e-3", "adam:second"), ("3e-3", "adam:long_step"))
         ),
     ],
 )

@@ -13,7 +13,7 @@ from loptrl.studies.adam_collapse import PERIOD
 from loptrl.studies.changing_ant_evidence import JointEvidence
 from loptrl.studies.signed import note, signed
 
-__all__ = ["agents_figure", "steps_figure"]
+__all__ = ["agents_figure", "raw_steps_figure", "steps_figure"]
 
 _GROUPS = (
     # Words, arms, style key, marker, whether a line joins them.
@@ -22,6 +22,25 @@ _GROUPS = (
     ("OPEN (from Ant)", ("open",), "open", "s", False),
     ("OPEN (multi-task)", ("open_multi",), "open_multi", "s", False),
     ("OPEN authors' annealed Adam", ("adam_annealed",), "adam_equal_betas", "D", False),
+)
+
+
+def _raw(*names: str) -> tuple[str, ...]:
+    return tuple(report.RAW[name] for name in names)
+
+
+_RAW_GROUPS = (
+    ("Adam, by its step size", _raw("adam", "adam_1e-3", "adam_3e-3"), "adam", "o", True),
+    (
+        "Optim4RL, untrained, by its step size",
+        _raw("untrained", "untrained_long"),
+        "optim4rl:untrained",
+        "o",
+        True,
+    ),
+    ("Optim4RL, trained in this agent", _raw("drift"), "optim4rl", "D", False),
+    ("the same, meta learning rate 1e-3", _raw("fast"), "optim4rl:transferred", "^", False),
+    ("Optim4RL, report's authors' weights", _raw("published"), "optim4rl:published", "s", False),
 )
 
 _LOOKS = {
@@ -35,25 +54,36 @@ _LOOKS = {
 
 def steps_figure(evidence: JointEvidence) -> Figure:
     """Final return minus default Adam's on the same seed, a point an arm, both paired and whole."""
-    groups = [
-        (group, placed) for group in _GROUPS if (placed := report.placed(evidence, *group[1]))
+    return _scatter(evidence, _GROUPS, "adam", "final return − Adam's")
+
+
+def raw_steps_figure(evidence: JointEvidence) -> Figure:
+    """The same on raw rewards without the gradient clip, minus Adam's with 3e-4 there."""
+    return _scatter(evidence, _RAW_GROUPS, report.RAW["adam"], "final return − Adam's (3e-4)")
+
+
+def _scatter(evidence: JointEvidence, groups: Sequence[tuple], adam: str, words: str) -> Figure:
+    drawn = [
+        (group, placed)
+        for group in groups
+        if (placed := report.placed(evidence, *group[1], adam=adam))
     ]
-    if not groups:
-        return note("Not drawn: no arm has seeds enough beside default Adam's.")
+    if not drawn:
+        return note("Not drawn: no arm has seeds enough beside Adam's.")
     with style.context():
         figure = style.new_figure("tall")
         axes = figure.subplots()
         axes.axhline(0.0, color=style.INK, lw=1.0, ls="--")
-        for (words, _, key, marker, joined), placed in groups:
-            _draw(axes, words, placed, style.COLOURS[key], marker, joined)
+        for (label, _, key, marker, joined), placed in drawn:
+            _draw(axes, label, placed, style.look(key).color, marker, joined)
         axes.set_xscale("log")
         low, high = axes.get_xlim()
         plots.axes.log_ticks(axes.xaxis, low, high)
         plots.axes.number_axis(axes.yaxis)
         axes.set_xlabel("root mean square change of a weight in an update (log)")
-        axes.set_ylabel("final return − Adam's")
+        axes.set_ylabel(words)
         plots.axes.legend(figure, axes.get_legend_handles_labels()[0])
-    return signed(figure, evidence, [arm for _, placed in groups for arm, *_ in placed])
+    return signed(figure, evidence, [arm for _, placed in drawn for arm, *_ in placed])
 
 
 def _draw(
@@ -81,17 +111,21 @@ def _draw(
 
 def agents_figure(evidence: JointEvidence) -> Figure:
     """Returns of Optim4RL and of Adam, a panel for what the agent does with its gradients."""
-    arms = evidence.present(*report.AGENT_ARMS)
-    panels = {
-        agent: {report.WHO[name]: evidence.returns(arm) for name, arm in own.items() if arm in arms}
+    drawn = {
+        agent: {name: own[name] for name in _LOOKS if name in own and evidence.has(own[name])}
         for agent, own in report.AGENTS.items()
-        if set(own.values()) & set(arms)
     }
-    if not panels:
+    panels = {
+        agent: {report.WHO[name]: evidence.returns(arm) for name, arm in own.items()}
+        for agent, own in drawn.items()
+        if own
+    }
+    arms = [arm for own in drawn.values() for arm in own.values()]
+    if not arms:
         return note("Not drawn: no run of these arms is stored.")
     figure = plots.diagnostics(
         panels,
-        looks={words: _LOOKS[name] for name, words in report.WHO.items()},
+        looks={report.WHO[name]: look for name, look in _LOOKS.items()},
         changes=range(PERIOD, evidence.length(arms[0]), PERIOD),
         columns=1,
         sharey=True,

@@ -30,8 +30,10 @@ __all__ = [
     "AGENT_ARMS",
     "ARMS",
     "INSIDE",
+    "LONGER",
     "OPEN",
     "OPTIM4RL",
+    "RAW",
     "WHO",
     "headline",
     "load",
@@ -54,8 +56,14 @@ WHO = {
     "untrained": "Optim4RL, untrained",
     "drift": "Optim4RL, trained in this agent",
     "fast": "Optim4RL, trained in this agent, meta learning rate 1e-3",
+    "untrained_long": "Optim4RL, untrained, five times the step",
+    "adam_1e-3": "Adam, 1e-3",
+    "adam_3e-3": "Adam, 3e-3",
 }
 """Optimizers that are compared in several agents -> their words."""
+
+LONGER = ("untrained_long", "adam_1e-3", "adam_3e-3")
+"""Controls, by a name in `WHO`: no rule was trained for them, their steps are longer."""
 
 _FOUR = ("adam", "published", "untrained", "drift")
 AGENTS: Mapping[str, Mapping[str, str]] = {
@@ -64,12 +72,16 @@ AGENTS: Mapping[str, Mapping[str, str]] = {
     "without the clip, raw rewards": {
         **{name: f"{name}_raw" for name in _FOUR},
         "fast": "drift_raw_1e-3",
+        "untrained_long": "untrained_raw_1.5e-3",
+        "adam_1e-3": "adam_raw_1e-3",
+        "adam_3e-3": "adam_raw_3e-3",
     },
 }
 """What the agent does with its gradients -> its arms, by a name in `WHO`."""
 
+RAW = AGENTS["without the clip, raw rewards"]
 AGENT_ARMS = tuple(arm for arms in AGENTS.values() for arm in arms.values())
-INSIDE = ("adam", *AGENTS["without the clip, raw rewards"].values())
+INSIDE = ("adam", *(arm for name, arm in RAW.items() if name not in LONGER))
 ARMS = tuple(dict.fromkeys((*ADAM, *OPTIM4RL, *OPEN, *AGENT_ARMS)))
 
 _ROOT = sum(optim4rl_steps.network_weights()) ** 0.5
@@ -102,13 +114,16 @@ def load(
     return load_joint(STUDY, borrowed, budget, env_steps, seeds, compute, **options)
 
 
-def placed(evidence: JointEvidence, *arms: str) -> list[tuple[str, float, stats.Estimate]]:
-    """Where arms stand: the change of a weight in an update, and the end beside default Adam's.
+def placed(
+    evidence: JointEvidence, *arms: str, adam: str = "adam"
+) -> list[tuple[str, float, stats.Estimate]]:
+    """Where arms stand: the change of a weight in an update, and the end beside Adam's.
 
     Args:
         evidence: the runs.
-        arms: those without `MINIMUM_SEEDS` beside default Adam's are left out, and those whose
-            runs all diverged.
+        arms: those without `MINIMUM_SEEDS` beside Adam's are left out, and those whose runs all
+            diverged.
+        adam: the arm of Adam to compare with.
 
     Returns:
         The arm, the root mean square change of a weight in an update (`optim4rl_steps.moved`, IQM
@@ -116,10 +131,10 @@ def placed(evidence: JointEvidence, *arms: str) -> list[tuple[str, float, stats.
     """
     found = []
     for arm in arms:
-        mine, adam = shared.pairs(evidence, arm, "adam")
+        mine, theirs = shared.pairs(evidence, arm, adam)
         if mine.size < MINIMUM_SEEDS or not evidence.whole(arm).runs:
             continue
-        difference = stats.difference_ci(mine, adam, rng=shared.rng(), paired=True)
+        difference = stats.difference_ci(mine, theirs, rng=shared.rng(), paired=True)
         found.append((arm, float(stats.iqm(optim4rl_steps.moved(evidence, arm))), difference))
     return found
 
@@ -160,12 +175,11 @@ def _beside(evidence: JointEvidence) -> str:
 
 def _raw(evidence: JointEvidence) -> str:
     """How the rule that was trained in the raw agent ends there beside the others."""
-    arms = AGENTS["without the clip, raw rewards"]
-    mine = arms["fast"]
+    mine = RAW["fast"]
     gains = {
         WHO[name]: gain
         for name in ("adam", "untrained")
-        if (gain := shared.gain(evidence, mine, arms[name]))
+        if (gain := shared.gain(evidence, mine, RAW[name]))
     }
     if not gains:
         return ""
@@ -178,16 +192,23 @@ def _raw(evidence: JointEvidence) -> str:
 
 
 def _longer(evidence: JointEvidence) -> str:
-    """How much longer that rule's steps are, which alone may be what makes it better."""
-    arms = [AGENTS["without the clip, raw rewards"][name] for name in ("fast", "untrained", "adam")]
+    """How much longer that rule's steps are, and whether a longer step alone does as much."""
+    arms = [RAW[name] for name in ("fast", "untrained", "adam")]
     if not all(evidence.whole(arm).runs for arm in arms):
         return ""
     fast, untrained, adam = (stats.iqm(optim4rl_steps.moved(evidence, arm)) for arm in arms)
-    return (
+    words = (
         f" Its steps are {fast / untrained:.1f} times as long as those of untrained weights and "
-        f"{fast / adam:.1f} times Adam's: whether a longer step alone would do as much for these "
-        "was not tried."
+        f"{fast / adam:.1f} times Adam's"
     )
+    controls = {
+        name: f"that of {WHO[name]} {gain}"
+        for name in LONGER
+        if (gain := shared.gain(evidence, RAW["fast"], RAW[name]))
+    }
+    if not controls:
+        return f"{words}: whether a longer step alone would do as much for these was not tried."
+    return f"{words}. Beside longer steps alone it is, minus {'; '.join(controls.values())}."
 
 
 def on_steps(evidence: JointEvidence) -> str:
@@ -265,10 +286,11 @@ def _read(evidence: JointEvidence) -> str:
     rows = []
     for agent, arms in AGENTS.items():
         for name, arm in arms.items():
-            if name == "adam" or not evidence.whole(arm).runs:
+            if not WHO[name].startswith("Optim4RL") or not evidence.whole(arm).runs:
                 continue
             gradients = evidence.metric(arm, "grad_norm")[1] / _ROOT
-            steps = evidence.metric(arm, "update_norm")[1] / _ROOT / optim4rl_steps.ALPHA
+            alpha = evidence.config(arm).optimizer.learning_rate or optim4rl_steps.ALPHA
+            steps = evidence.metric(arm, "update_norm")[1] / _ROOT / alpha
             rows.append(
                 (
                     agent,
