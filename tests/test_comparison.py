@@ -151,9 +151,30 @@ def test_scores_are_the_last_twentieth_of_training(games):
 def test_scores_are_normalised_by_adam_game_by_game(store):
     fill(store, open_multitask, ["asterix"], {"adam": 10.0, "open_multi": 20.0})
     fill(store, open_multitask, list(GAMES)[1:], {"adam": 1000.0, "open_multi": 500.0})
-    table = of_games(store).normalised()["open_multi"]
-    assert table.shape == (3, 4)
-    np.testing.assert_allclose(table.mean(axis=0), [21 / 11, 0.5, 0.5, 0.5], rtol=0.1)
+    scores = of_games(store).normalised()["open_multi"]
+    assert list(scores) == list(GAMES) and {own.shape for own in scores.values()} == {(3,)}
+    means = [own.mean() for own in scores.values()]
+    np.testing.assert_allclose(means, [21 / 11, 0.5, 0.5, 0.5], rtol=0.1)
+
+
+def test_seeds_that_one_game_alone_has_count_there(store):
+    """Of five seeds on one game and three on the others none is left out."""
+    fill(store, open_multitask, GAMES, {"adam": 10.0, "open_multi": 9.5})
+    fill(store, open_multitask, ["breakout"], {"open_multi": 9.5, "adam": 10.0}, seeds=5)
+    found = of_games(store)
+    scores, adam = found.scores["open_multi"], found.scores["adam"]
+    assert {game: own.size for game, own in scores.items()}["breakout"] == 5
+    wins = [np.mean(own[:, None] > adam[game][None]) for game, own in scores.items()]
+    assert wins[2] > max(wins[:2]), "the late seeds are the better ones"
+    said = comparison_report.decided(found)
+    assert f"in a share of {np.mean(wins):.2f} [" in said
+    number = stats.normalised_ci(scores, adam, rng=np.random.default_rng(0))
+    exact = stats.stratified_bootstrap_ci(
+        found.normalised()["open_multi"], rng=np.random.default_rng(0)
+    )
+    answer = comparison_report.headline(found)
+    assert f"OPEN (multi-task) {number} (3 to 5 seeds)" in answer and str(exact) != str(number)
+    assert f"which leaves {exact} for it." in answer
 
 
 def test_the_verdicts_with_runs(games):
@@ -188,6 +209,19 @@ def test_an_optimizer_with_too_few_seeds_does_not_spoil_the_verdicts(store):
     assert before["C9"].status == "supported" and "Optim4RL" not in after["C9"].reason
 
 
+def test_too_few_seeds_of_velo_leave_c12_alone_undecided(store, monkeypatch):
+    fill(store, open_multitask, GAMES, {"adam": 10.0, "open_multi": 20.0, "optim4rl": 5.0})
+    before = comparison_report.claims(of_games(store))
+    found = of_games(store)
+    few = {game: np.array([5.0]) for game in GAMES}
+    monkeypatch.setitem(found.scores, "velo", few)
+    after = comparison_report.claims(found)
+    assert [v.status for v in after.values()] == [v.status for v in before.values()]
+    assert "1 of 3 seeds of VeLO" in after["C12"].reason
+    monkeypatch.setitem(found.scores, "velo", {game: np.array([4.0, 5, 6]) for game in GAMES})
+    assert comparison_report.claims(found)["C12"].status == "supported"
+
+
 def test_kinds_of_machine_are_counted_and_compared(store):
     """Equal ends of Adam from two kinds, and of OPEN far apart; Optim4RL is from one."""
     fill(store, open_multitask, ["freeway", "asterix"], {"adam": 50.0, "optim4rl": 5.0}, seeds=6)
@@ -218,10 +252,10 @@ def test_the_words_and_tables(games):
         "**Where tuned Adam scores 1, learned optimizers score, on Asterix, Freeway, "
         "Breakout and SpaceInvaders pooled: OPEN"
     )
-    number = stats.stratified_bootstrap_ci(
-        found.normalised()["open_multi"], stats.iqm, rng=np.random.default_rng(0)
+    assert "OPEN (multi-task) 1.30 [1.29, 1.31] (3 seeds)" in answer
+    assert "is above Adam on Asterix, Freeway, Breakout and SpaceInvaders and below on none." in (
+        answer
     )
-    assert f"OPEN (multi-task) {number}" in answer
     table = comparison_report.finals_table(found)
     assert "n = 3" in table and table.splitlines()[-1].startswith("| Optim4RL (from Ant) | 4")
     assert "VeLO" not in table and "No run of VeLO" in comparison_report.missing(found)

@@ -207,7 +207,8 @@ def test_the_prose_says_what_the_searches_are():
 def test_the_search_starts_from_the_untrained_weights_of_its_seed():
     kept = optimizers.LEARNED["open"].theta("open/untrained")
     first = meta_training.untrained_theta("open", 0)
-    jax.tree.map(np.testing.assert_array_equal, kept, first)
+    # An orthogonal matrix comes from a decomposition, whose rounding differs between processors.
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-5), kept, first)
 
 
 def test_two_games_are_weighed_by_what_adam_reaches_at_the_horizon():

@@ -114,11 +114,11 @@ def test_difference_paired_and_not_by_hand():
 def test_normalised_scores_take_the_reference_as_uncertain():
     scores = np.array([[4.0, 10.0], [6.0, 30.0], [8.0, 20.0]])
     exact = stats.stratified_bootstrap_ci(scores / [2.0, 10.0], rng=rng())
-    assert stats.normalised_ci(scores, [[2.0, 2.0], [10.0]], rng=rng()) == exact
-    found = stats.normalised_ci(scores, [[1.0, 3.0], [5.0, 15.0, 10.0]], rng=rng())
+    assert stats.normalised_ci(scores, {0: [2.0, 2.0], 1: [10.0]}, rng=rng()) == exact
+    found = stats.normalised_ci(scores, {0: [1.0, 3.0], 1: [5.0, 15.0, 10.0]}, rng=rng())
     assert found.value == pytest.approx(exact.value)
     assert found.low < exact.low and found.high > exact.high
-    one = stats.normalised_ci([1.0, 2.0], [[4.0]], stats.mean, rng=rng())
+    one = stats.normalised_ci([1.0, 2.0], [4.0], stats.mean, rng=rng())
     assert one.value == pytest.approx(0.375) and one.n == 2
 
 
@@ -323,9 +323,15 @@ def test_nan_is_refused_with_the_remedy(call):
         (lambda: stats.stratified_bootstrap_ci("a", rng=rng()), "array of numbers"),
         (lambda: stats.stratified_bootstrap_ci([[1, 2], [3]], rng=rng()), "array of numbers"),
         (lambda: stats.difference_ci([1, 2], [1], rng=rng(), paired=True), "paired sets"),
-        (lambda: stats.normalised_ci([[1, 2]], [[1]], rng=rng()), "scores on 2 tasks, got 1"),
-        (lambda: stats.difference_ci([[1, 2]], [1], rng=rng()), "same number of tasks"),
-        (lambda: stats.probability_of_improvement([[1, 2]], [1], rng=rng()), "number of tasks"),
+        (lambda: stats.normalised_ci([[1, 2]], [[1]], rng=rng()), "references, got 2 and 1"),
+        (
+            lambda: stats.difference_ci([[1, 2]], [1], rng=rng()),
+            "same tasks in x and y, got 2 and 1",
+        ),
+        (
+            lambda: stats.probability_of_improvement([[1, 2]], [1], rng=rng()),
+            "same tasks in x and y, got 2 and 1",
+        ),
         (lambda: stats.wilson_interval(6, 5), "successes <= n"),
         (lambda: stats.wilson_interval(0, 0), "n >= 1"),
         (lambda: stats.wilson_interval(0.5, 5), "whole numbers"),
@@ -349,11 +355,35 @@ def test_bad_input_is_refused_in_one_sentence(call, words):
     assert "\n" not in str(error.value)
 
 
-def test_task_matrix_keeps_the_runs_that_every_task_has():
-    table = stats.task_matrix({"a": [1.0, 2.0, 3.0], "b": [4.0, 5.0]})
-    np.testing.assert_array_equal(table, [[1.0, 4.0], [2.0, 5.0]])
+def test_tasks_weigh_the_same_however_many_runs_each_has():
+    """By hand: with every run of a written three times and every run of b twice."""
+    scores = {"a": [0.0, 1.0], "b": [10.0, 20.0, 30.0]}
+    table = np.stack([np.repeat([0.0, 1.0], 3), np.repeat([10.0, 20.0, 30.0], 2)], axis=1)
+    found = stats.stratified_bootstrap_ci(scores, stats.mean, rng=rng())
+    assert found.value == stats.mean(table) == 10.25 and found.n == 2
+    assert stats.stratified_bootstrap_ci(scores, rng=rng()).value == stats.iqm(table)
+    assert found.low < 10.25 < found.high <= 15.5
+    # P: on a no run is better; on b one half of 10, all of 20 and 30 beat 10 and 15.
+    others = {"b": [10.0, 15.0], "a": [2.0]}
+    chance = stats.probability_of_improvement(scores, others, rng=rng())
+    assert chance.value == pytest.approx((0.0 + (0.5 + 0 + 2 + 2) / 6) / 2)
+    assert chance.n == 1 and chance.high <= 0.5
+    half = stats.normalised_ci(scores, {"a": [1.0], "b": [20.0]}, stats.mean, rng=rng())
+    assert half.value == pytest.approx((0.5 + 1.0) / 2)
+    share, low, high = stats.performance_profile(scores, [0.5, 15.0], rng=rng())
+    np.testing.assert_allclose(share, [0.75, 1 / 3])
+    assert (low <= share).all() and (share <= high).all()
+    difference = stats.difference_ci(scores, {"a": [0.5], "b": [20.0]}, stats.mean, rng=rng())
+    assert difference.value == 0.0 and difference.n == 1
+
+
+def test_no_task_is_refused_by_every_statistic():
     with pytest.raises(LoptrlError, match="expected scores of at least one task, got none"):
-        stats.task_matrix({})
+        stats.stratified_bootstrap_ci({}, rng=rng())
+    with pytest.raises(LoptrlError, match="the same tasks in x and y, got a and b"):
+        stats.probability_of_improvement({"a": [1.0]}, {"b": [1.0]}, rng=rng())
+    with pytest.raises(LoptrlError, match=r"paired sets .* got \[2\] and \[1\] runs"):
+        stats.difference_ci([1.0, 2.0], [1.0], rng=rng(), paired=True)
 
 
 def test_performance_profile_by_hand():

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
 from loptrl import stats, style
 from loptrl.plots.axes import legend, look_of, not_empty, number_axis
@@ -15,7 +14,7 @@ __all__ = ["performance_profiles"]
 
 
 def performance_profiles(
-    scores: Mapping[str, ArrayLike],
+    scores: Mapping[str, stats.Scores],
     *,
     looks: Mapping[str, str] | None = None,
     xlabel: str = "score",
@@ -26,7 +25,7 @@ def performance_profiles(
     """Share of runs above a score, pooled over tasks, with its 95 % interval.
 
     Args:
-      scores: name -> normalised scores [num_runs, num_tasks].
+      scores: name -> normalised scores, see `stats.Scores`.
       looks: name -> style key.
       xlabel: what a score is.
       highest: right end of the axis, which starts at 0; by default the highest score, at least 1.
@@ -36,7 +35,7 @@ def performance_profiles(
     not_empty(scores, "scores")
     rng = np.random.default_rng(0) if rng is None else rng
     if highest is None:
-        highest = max(1.0, *(float(np.max(values)) for values in scores.values()))
+        highest = max(1.0, *map(_highest, scores.values()))
     taus = np.linspace(0.0, highest, points)
     with style.context():
         figure = style.new_figure("normal")
@@ -56,3 +55,8 @@ def performance_profiles(
         axes.set_xlabel(xlabel)
         legend(figure, lines)
     return figure
+
+
+def _highest(scores: stats.Scores) -> float:
+    columns = scores.values() if isinstance(scores, Mapping) else [scores]
+    return max(float(np.max(own)) for own in columns)

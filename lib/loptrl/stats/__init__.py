@@ -1,8 +1,8 @@
 """Statistics over seeds and along runs; numpy only, every random function takes its generator.
 
-Arrays are `[num_runs, num_tasks]` (a flat `[num_runs]` is one task) or, along a run,
-`[num_seeds, num_rows]`. Missing or infinite numbers are refused: `fill_diverged` says what a
-diverged run counts as before anything is averaged.
+Scores are `[num_runs, num_tasks]` (a flat `[num_runs]` is one task) or a mapping from a task to
+its own runs; along a run arrays are `[num_seeds, num_rows]`. Missing or infinite numbers are
+refused: `fill_diverged` says what a diverged run counts as before anything is averaged.
 
 With three to five seeds a percentile bootstrap interval is narrower than its name promises (it
 can never leave the range of the seeds): read it as a description of these seeds.
@@ -10,6 +10,7 @@ can never leave the range of the seeds): read it as a description of these seeds
 
 from loptrl.stats.aggregates import (
     Estimate,
+    Scores,
     Statistic,
     difference_ci,
     fresh,
@@ -20,7 +21,6 @@ from loptrl.stats.aggregates import (
     probability_of_improvement,
     rate_difference_interval,
     stratified_bootstrap_ci,
-    task_matrix,
     wilson_interval,
 )
 from loptrl.stats.collapse import (
@@ -52,6 +52,7 @@ __all__ = [
     "Dip",
     "Estimate",
     "RunReport",
+    "Scores",
     "Statistic",
     "around",
     "bootstrap_curve",
@@ -74,6 +75,5 @@ __all__ = [
     "smooth",
     "stratified_bootstrap_ci",
     "summarise_collapses",
-    "task_matrix",
     "wilson_interval",
 ]

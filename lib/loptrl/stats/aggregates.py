@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +29,7 @@ from loptrl.stats.checks import (
 
 __all__ = [
     "Estimate",
+    "Scores",
     "Statistic",
     "difference_ci",
     "fresh",
@@ -38,11 +40,15 @@ __all__ = [
     "probability_of_improvement",
     "rate_difference_interval",
     "stratified_bootstrap_ci",
-    "task_matrix",
     "wilson_interval",
 ]
 
 Statistic = Callable[[Floats], float]
+Scores = ArrayLike | Mapping[str, ArrayLike]
+"""`[num_runs, num_tasks]`, `[num_runs]` for one task, or task -> `[its own num_runs]`.
+
+Tasks weigh the same, however many runs each has.
+"""
 
 
 def fresh(rng: np.random.Generator) -> np.random.Generator:
@@ -118,20 +124,62 @@ def iqm(scores: ArrayLike) -> float:
     return float(_trimmed(np.sort(np.asarray(scores, dtype=np.float64), axis=None)))
 
 
-def _matrix(scores: ArrayLike, name: str) -> Floats:
+def _columns(scores: Scores, name: str) -> dict[Any, Floats]:
+    """The runs of each task, [its own num_runs]."""
+    if isinstance(scores, Mapping):
+        if not scores:
+            raise LoptrlError(f"expected {name} of at least one task, got none; compute some runs")
+        return {task: checked(own, f"{name} of {task}", (1,)) for task, own in scores.items()}
     array = checked(scores, name, (1, 2))
-    return array[:, None] if array.ndim == 1 else array
+    return dict(enumerate(array[:, None].T if array.ndim == 1 else array.T))
 
 
-def _draw(scores: Floats, rng: np.random.Generator, count: int) -> tuple[Floats, NDArray[np.intp]]:
-    """`count` resamples [count, R, T] of runs, drawn separately within every task (stratum)."""
-    runs, tasks = scores.shape
-    rows = rng.integers(0, runs, size=(count, runs, tasks))
-    return scores[rows, np.arange(tasks)], rows
+def _same_tasks(
+    x: Scores, y: Scores, names: tuple[str, str] = ("x", "y")
+) -> tuple[dict[Any, Floats], dict[Any, Floats]]:
+    first, second = _columns(x, names[0]), _columns(y, names[1])
+    if set(first) != set(second):
+        raise LoptrlError(
+            f"expected the same tasks in {names[0]} and {names[1]}, got {_named(first)} and "
+            f"{_named(second)}; select the tasks that both have"
+        )
+    return first, {task: second[task] for task in first}
+
+
+def _named(columns: Mapping[Any, Floats]) -> str:
+    texts = [task for task in columns if isinstance(task, str)]
+    return ", ".join(texts) or f"{len(columns)}"
+
+
+def _fewest(*groups: Mapping[Any, Floats]) -> int:
+    return min(own.size for columns in groups for own in columns.values())
+
+
+def _balanced(columns: Sequence[Floats]) -> Floats:
+    """Columns as one [num_runs, num_tasks]; runs are repeated until all tasks have as many."""
+    runs = math.lcm(*(own.size for own in columns))
+    return np.stack([np.repeat(own, runs // own.size) for own in columns], axis=1)
+
+
+def _draw(
+    columns: Mapping[Any, Floats], rng: np.random.Generator, count: int
+) -> list[NDArray[np.intp]]:
+    """`count` resamples of each task's runs, drawn within the task (stratum): [count, num_runs]."""
+    return [rng.integers(0, own.size, size=(count, own.size)) for own in columns.values()]
+
+
+def _drawn(columns: Mapping[Any, Floats], rng: np.random.Generator, count: int) -> list[Floats]:
+    rows = _draw(columns, rng, count)
+    return [own[chosen] for own, chosen in zip(columns.values(), rows, strict=True)]
+
+
+def _values(statistic: Statistic, drawn: Sequence[Floats]) -> Floats:
+    """The statistic of every resample, [count]."""
+    return np.array([statistic(_balanced(columns)) for columns in zip(*drawn, strict=True)])
 
 
 def stratified_bootstrap_ci(
-    scores: ArrayLike,
+    scores: Scores,
     statistic: Statistic = iqm,
     *,
     rng: np.random.Generator,
@@ -141,8 +189,9 @@ def stratified_bootstrap_ci(
     """Percentile bootstrap interval of `statistic`, runs resampled within each task.
 
     Args:
-      scores: [num_runs, num_tasks], or [num_runs] for one task.
-      statistic: maps [num_runs, num_tasks] to one number.
+      scores: see `Scores`.
+      statistic: maps [num_runs, num_tasks] to one number; where tasks differ in their runs, these
+        are repeated until all have as many.
       rng: numpy Generator; the same state gives the same interval.
       level: coverage aimed at.
       resamples: bootstrap draws.
@@ -150,16 +199,16 @@ def stratified_bootstrap_ci(
     Raises:
       LoptrlError: on NaN, a wrong shape, or an rng that is no Generator.
     """
-    data = _matrix(scores, "scores")
-    draws, _ = _draw(data, generator_checked(rng), resamples_checked(resamples))
-    values = np.array([statistic(draw) for draw in draws])
-    low, high = _percentiles(values, level_checked(level))
-    return Estimate(float(statistic(data)), float(low), float(high), data.shape[0])
+    data = _columns(scores, "scores")
+    drawn = _drawn(data, generator_checked(rng), resamples_checked(resamples))
+    low, high = _percentiles(_values(statistic, drawn), level_checked(level))
+    value = float(statistic(_balanced(list(data.values()))))
+    return Estimate(value, float(low), float(high), _fewest(data))
 
 
 def normalised_ci(
-    scores: ArrayLike,
-    references: Sequence[ArrayLike],
+    scores: Scores,
+    references: Scores,
     statistic: Statistic = iqm,
     *,
     rng: np.random.Generator,
@@ -171,32 +220,25 @@ def normalised_ci(
     `stratified_bootstrap_ci` of normalised scores takes the reference as exact instead.
 
     Args:
-      scores: x, [num_runs, num_tasks], or [num_runs] for one task.
-      references: r, for each task the reference's scores, [its own num_runs].
+      scores: x; see `Scores`.
+      references: r, the reference's scores on the same tasks.
 
     Raises:
-      LoptrlError: on NaN, a wrong shape, or not one reference a task.
+      LoptrlError: on NaN, a wrong shape, or different tasks.
     """
-    data = _matrix(scores, "scores")
-    if len(references) != data.shape[1]:
-        raise LoptrlError(
-            f"expected the reference's scores on {data.shape[1]} tasks, got {len(references)}; "
-            "give one array for each task"
-        )
-    own = [checked(reference, "references", (1,)) for reference in references]
+    data, own = _same_tasks(scores, references, ("scores", "references"))
     count = resamples_checked(resamples)
-    draws, _ = _draw(data, generator_checked(rng), count)
-    drawn = [r[rng.integers(0, r.size, size=(count, r.size))].mean(axis=1) for r in own]
-    levels = np.stack(drawn, axis=-1)[:, None, :]
-    values = np.array([statistic(draw) for draw in draws / levels])
+    drawn = _drawn(data, generator_checked(rng), count)
+    levels = [chosen.mean(axis=1, keepdims=True) for chosen in _drawn(own, rng, count)]
+    values = _values(statistic, [x / r for x, r in zip(drawn, levels, strict=True)])
     low, high = _percentiles(values, level_checked(level))
-    value = float(statistic(data / [r.mean() for r in own]))
-    return Estimate(value, float(low), float(high), data.shape[0])
+    value = float(statistic(_balanced([data[task] / own[task].mean() for task in data])))
+    return Estimate(value, float(low), float(high), _fewest(data))
 
 
 def difference_ci(
-    x: ArrayLike,
-    y: ArrayLike,
+    x: Scores,
+    y: Scores,
     statistic: Statistic = iqm,
     *,
     rng: np.random.Generator,
@@ -207,36 +249,40 @@ def difference_ci(
     """Percentile bootstrap interval of statistic(x) - statistic(y); paired, of statistic(x - y).
 
     Args:
-      x, y: [num_runs, num_tasks] or [num_runs]; the numbers of runs may differ unless paired.
+      x, y: see `Scores`; the numbers of runs may differ unless paired.
       paired: run i of x and run i of y belong together (same seed and drift): what is looked at is
         their difference; otherwise the two sets are independent.
 
     Raises:
       LoptrlError: on NaN, different tasks, or paired sets of different size.
     """
-    first, second = _matrix(x, "x"), _matrix(y, "y")
-    if first.shape[1] != second.shape[1] or (paired and first.shape != second.shape):
-        wanted = "paired sets of the same shape" if paired else "the same number of tasks"
-        raise LoptrlError(
-            f"expected {wanted} in x and y, got {first.shape} and {second.shape}; "
-            "select the runs and tasks that both have"
-        )
+    first, second = _same_tasks(x, y)
     count = resamples_checked(resamples)
     if paired:
+        sizes = [{task: own.size for task, own in columns.items()} for columns in (first, second)]
+        if sizes[0] != sizes[1]:
+            raise LoptrlError(
+                "expected paired sets with the same runs in x and y, got "
+                f"{list(sizes[0].values())} and {list(sizes[1].values())} runs; select the runs "
+                "that both have"
+            )
         return stratified_bootstrap_ci(
-            first - second, statistic, rng=rng, level=level, resamples=resamples
+            {task: first[task] - second[task] for task in first},
+            statistic,
+            rng=rng,
+            level=level,
+            resamples=resamples,
         )
-    draws_x, _ = _draw(first, generator_checked(rng), count)
-    draws_y, _ = _draw(second, rng, count)
-    values = np.array([statistic(a) - statistic(b) for a, b in zip(draws_x, draws_y, strict=True)])
+    values = _values(statistic, _drawn(first, generator_checked(rng), count))
+    values = values - _values(statistic, _drawn(second, rng, count))
     low, high = _percentiles(values, level_checked(level))
-    value = float(statistic(first) - statistic(second))
-    return Estimate(value, float(low), float(high), min(first.shape[0], second.shape[0]))
+    whole = [float(statistic(_balanced(list(columns.values())))) for columns in (first, second)]
+    return Estimate(whole[0] - whole[1], float(low), float(high), _fewest(first, second))
 
 
 def probability_of_improvement(
-    x: ArrayLike,
-    y: ArrayLike,
+    x: Scores,
+    y: Scores,
     *,
     rng: np.random.Generator,
     level: float = 0.95,
@@ -246,30 +292,27 @@ def probability_of_improvement(
 
     Mean over tasks of mean over all pairs of [x > y] + 0.5 [x = y] (the Mann-Whitney U over the
     number of pairs). x and y are resampled independently within each task.
+
+    Args:
+      x, y: see `Scores`; the numbers of runs may differ.
     """
-    first, second = _matrix(x, "x"), _matrix(y, "y")
-    if first.shape[1] != second.shape[1]:
-        raise LoptrlError(
-            f"expected the same number of tasks in x and y, got {first.shape[1]} and "
-            f"{second.shape[1]}; select the tasks that both have"
-        )
+    first, second = _same_tasks(x, y)
     count = resamples_checked(resamples)
+    rows_x = _draw(first, generator_checked(rng), count)
+    rows_y = _draw(second, rng, count)
     # The comparison of every pair is fixed; resampling only chooses which pairs count.
-    difference = first[:, None, :] - second[None, :, :]
-    wins = (difference > 0) + 0.5 * (difference == 0)  # [Rx, Ry, T]
-    _, rows_x = _draw(first, generator_checked(rng), count)
-    _, rows_y = _draw(second, rng, count)
-    tasks = np.arange(first.shape[1])
-    values = np.array(
+    differences = [first[task][:, None] - second[task][None, :] for task in first]
+    wins = [(pairs > 0) + 0.5 * (pairs == 0) for pairs in differences]
+    values = np.mean(
         [
-            wins[a[:, None, :], b[None, :, :], tasks].mean()
-            for a, b in zip(rows_x, rows_y, strict=True)
-        ]
+            won[a[:, :, None], b[:, None, :]].mean(axis=(1, 2))
+            for won, a, b in zip(wins, rows_x, rows_y, strict=True)
+        ],
+        axis=0,
     )
     low, high = _percentiles(values, level_checked(level))
-    return Estimate(
-        float(wins.mean()), float(low), float(high), min(first.shape[0], second.shape[0])
-    )
+    value = float(np.mean([won.mean() for won in wins]))
+    return Estimate(value, float(low), float(high), _fewest(first, second))
 
 
 def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Estimate:
@@ -298,21 +341,8 @@ def wilson_interval(successes: int, n: int, *, level: float = 0.95) -> Estimate:
     return Estimate(p, low, high, int(n))
 
 
-def task_matrix(scores: Mapping[str, ArrayLike]) -> Floats:
-    """Task -> scores [num_runs] as [num_runs, num_tasks], cut to the runs that every task has.
-
-    Raises:
-      LoptrlError: on no task, or on NaN.
-    """
-    if not scores:
-        raise LoptrlError("expected scores of at least one task, got none; compute some runs")
-    columns = [checked(values, f"the scores of {task}", (1,)) for task, values in scores.items()]
-    runs = min(column.size for column in columns)
-    return np.stack([column[:runs] for column in columns], axis=1)
-
-
 def performance_profile(
-    scores: ArrayLike,
+    scores: Scores,
     thresholds: ArrayLike,
     *,
     rng: np.random.Generator,
@@ -322,7 +352,7 @@ def performance_profile(
     """Share of runs above each threshold, tau -> mean over tasks of P(score > tau), with a band.
 
     Args:
-      scores: [num_runs, num_tasks], normalised so that tasks can be pooled.
+      scores: see `Scores`; normalised so that tasks can be pooled.
       thresholds: [num_thresholds].
       rng: numpy Generator.
 
@@ -332,14 +362,12 @@ def performance_profile(
     References:
       Agarwal et al. 2021, section 4.3.
     """
-    data = _matrix(scores, "scores")
+    data = _columns(scores, "scores")
     taus = checked(thresholds, "thresholds", (1,))
-    draws, _ = _draw(data, generator_checked(rng), resamples_checked(resamples))
-    share = (data[..., None] > taus).mean(axis=(0, 1))
-    low, high = _percentiles(
-        np.stack([(draw[..., None] > taus).mean(axis=(0, 1)) for draw in draws]),
-        level_checked(level),
-    )
+    drawn = _drawn(data, generator_checked(rng), resamples_checked(resamples))
+    share = np.mean([(own[:, None] > taus).mean(axis=0) for own in data.values()], axis=0)
+    shares = np.mean([(own[..., None] > taus).mean(axis=1) for own in drawn], axis=0)
+    low, high = _percentiles(shares, level_checked(level))
     return share, low, high
 
 

@@ -135,10 +135,10 @@ class ComparisonEvidence(StudyEvidence):
         """`scores` of the optimizers that have runs on every task."""
         return {name: own for name, own in self.scores.items() if len(own) == len(self.tasks)}
 
-    def normalised(self, tasks: Collection[str] | None = None) -> dict[str, np.ndarray]:
-        """Optimizer -> scores over Adam's mean on each task, [num_runs, num_tasks]; maybe none.
+    def normalised(self, tasks: Collection[str] | None = None) -> dict[str, dict[str, np.ndarray]]:
+        """Optimizer -> task -> scores over Adam's mean there, [num_seeds]; maybe none.
 
-        Of the optimizers with runs on all of these; each is cut to the seeds that every task has.
+        Of the optimizers with runs on all of these.
 
         Args:
             tasks: which of the `comparable` ones; all by default.
@@ -151,8 +151,11 @@ class ComparisonEvidence(StudyEvidence):
         }
         if "adam" not in scores or not tasks:
             return {}
-        level = [np.mean(scores["adam"][task]) for task in tasks]
-        return {name: stats.task_matrix(own) / level for name, own in scores.items()}
+        level = {task: np.mean(own) for task, own in scores["adam"].items()}
+        return {
+            name: {task: values / level[task] for task, values in own.items()}
+            for name, own in scores.items()
+        }
 
     def without_weights(self) -> list[str]:
         """Optimizers of which no run is stored or planned, since nothing says what they are.

@@ -141,14 +141,13 @@ def profiles_figure(evidence: ComparisonEvidence, tasks: Collection[str] | None 
 
 def _enough(
     evidence: ComparisonEvidence, tasks: Collection[str] | None = None
-) -> dict[str, np.ndarray]:
-    """Scores over Adam's mean of the optimizers that have two seeds; none where Adam has not."""
+) -> dict[str, dict[str, np.ndarray]]:
+    """Scores over Adam's mean of the optimizers with two seeds a task; none where Adam has not."""
     if tasks is not None and not set(tasks) <= set(evidence.comparable):
         return {}
     scores = evidence.normalised(tasks)
-    if len(scores.get("adam", ())) < 2:
-        return {}
-    return {name: own for name, own in scores.items() if len(own) > 1}
+    enough = {name: own for name, own in scores.items() if min(map(len, own.values())) > 1}
+    return enough if "adam" in enough else {}
 
 
 def _of(tasks: Collection[str] | None, words: str) -> str:

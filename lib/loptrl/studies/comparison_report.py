@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,6 @@ __all__ = [
     "reported_table",
 ]
 
-_JUDGED = ("adam", "open_multi", "velo")
 _OTHER_OPENS = ("open", "open_own", "open_own_two")
 _C11 = ("adam", "open", "open_multi")
 SAID = {
@@ -48,26 +47,26 @@ _SHORT = {
 
 
 def claims(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
-    """The verdicts that a study decides: C9, C10 and C12 on games, C11 on bodies."""
-    if evidence.study is brax_ant.STUDY:
-        own = {name: evidence.scores.get(name, {}).get("ant", np.empty(0)) for name in _C11}
-        few = [evidence.optimizers[name] for name, values in own.items() if not values.size]
-        if few:
-            reason = f"Too few runs: none of {listed(few)} on Ant."
-            return {"C11": Verdict("C11", "undecided", reason)}
-        return {"C11": verdicts.c11(*own.values(), rng=_rng())}
+    """The verdicts that a study decides: C9 and C10 on games, C11 on bodies, C12 on both."""
     names = evidence.optimizers
-    # What has fewer seeds decides nothing, neither for nor against those that have enough.
-    scores = {
+    opened, adam, velo = (names[name] for name in ("open_multi", "adam", "velo"))
+    complete = {
         names[name]: {evidence.tasks[task]: values for task, values in own.items()}
         for name, own in evidence.complete().items()
-        if name in _JUDGED
+    }
+    c12 = verdicts.c12(complete, velo, reference=adam, rng=_rng())
+    if evidence.study is brax_ant.STUDY:
+        return {"C11": _c11(evidence), "C12": c12}
+    # What has fewer seeds decides nothing, neither for nor against those that have enough.
+    scores = {
+        name: own
+        for name, own in complete.items()
+        if name in (opened, adam)
         or (
-            name not in _OTHER_OPENS
+            name not in [names[other] for other in _OTHER_OPENS]
             and min(values.size for values in own.values()) >= MINIMUM_SEEDS
         )
     }
-    opened, adam, velo = (names[name] for name in ("open_multi", "adam", "velo"))
     hand_designed = [names[name] for name in HAND_DESIGNED]
     learned = [name for name in scores if name not in (*hand_designed, opened)]
     c10 = verdicts.c10(scores, opened, learned, reference=adam, rng=_rng())
@@ -76,8 +75,16 @@ def claims(evidence: ComparisonEvidence) -> Mapping[str, Verdict]:
     return {
         "C9": verdicts.c9(scores, opened, rng=_rng()),
         "C10": c10,
-        "C12": verdicts.c12(scores, velo, reference=adam, rng=_rng()),
+        "C12": c12,
     }
+
+
+def _c11(evidence: ComparisonEvidence) -> Verdict:
+    own = {name: evidence.scores.get(name, {}).get("ant", np.empty(0)) for name in _C11}
+    few = [evidence.optimizers[name] for name, values in own.items() if not values.size]
+    if few:
+        return Verdict("C11", "undecided", f"Too few runs: none of {listed(few)} on Ant.")
+    return verdicts.c11(*own.values(), rng=_rng())
 
 
 def _with_adam_drawn(evidence: ComparisonEvidence, optimizer: str) -> str:
@@ -86,14 +93,14 @@ def _with_adam_drawn(evidence: ComparisonEvidence, optimizer: str) -> str:
     if optimizer not in evidence.normalised():
         return ""
     own, adam = (
-        stats.task_matrix({task: evidence.scores[name][task] for task in tasks})
-        for name in (optimizer, "adam")
+        {task: evidence.scores[name][task] for task in tasks} for name in (optimizer, "adam")
     )
     chance = stats.probability_of_improvement(own, adam, rng=_rng())
     return (
         "That takes Adam's means as exact; with its own seeds drawn again as well "
         f"{evidence.optimizers[optimizer]} scores {_drawn(evidence, optimizer, tasks)}. One of its "
-        f"runs ends above one of Adam's in a share of {chance} of all pairs."
+        f"runs ends above one of Adam's in a share of {chance} of all pairs, every game with the "
+        "same weight."
     )
 
 
@@ -101,8 +108,8 @@ def _drawn(evidence: ComparisonEvidence, optimizer: str, tasks: Sequence[str]) -
     """An optimizer's score over Adam's mean, tasks and seeds pooled, both drawn again."""
     scores = evidence.scores
     return stats.normalised_ci(
-        stats.task_matrix({task: scores[optimizer][task] for task in tasks}),
-        [scores["adam"][task] for task in tasks],
+        {task: scores[optimizer][task] for task in tasks},
+        {task: scores["adam"][task] for task in tasks},
         rng=_rng(),
     )
 
@@ -131,11 +138,11 @@ def headline(evidence: ComparisonEvidence) -> str:
     apart = evidence.study is brax_ant.STUDY
     tasks = list(evidence.comparable)
     groups = [[task] for task in tasks] if apart else [tasks]
-    found = [(group, evidence.normalised(group)) for group in groups]
+    scored = [(group, evidence.normalised(group)) for group in groups]
     parts = [
         f"{listed([evidence.tasks[task] for task in group])}"
         f"{' pooled' if len(group) > 1 else ''}: {_scored(evidence, normal, group)}"
-        for group, normal in found
+        for group, normal in scored
         if set(normal) - set(HAND_DESIGNED)
     ]
     if not evidence.runs.runs:
@@ -150,7 +157,10 @@ def headline(evidence: ComparisonEvidence) -> str:
             "can be said on the average yet.**"
         )
     incomplete = bool(evidence.missing() or evidence.without_weights())
-    lines = [shared.statuses(claims(evidence), _SHORT, incomplete=incomplete)]
+    found = claims(evidence)
+    lines = [shared.statuses(found, _SHORT, incomplete=incomplete)]
+    if "C10" in found and found["C10"].estimates:
+        lines.insert(0, _task_by_task(evidence, "open_multi", found["C10"]))
     unstarted = [words for task, words in evidence.tasks.items() if task not in evidence.started]
     if unstarted and evidence.runs.runs:
         lines.insert(0, f"No run on {listed(unstarted)} is stored yet.")
@@ -160,16 +170,37 @@ def headline(evidence: ComparisonEvidence) -> str:
     return f"{answer}\n\n" + " ".join(lines)
 
 
+def _task_by_task(evidence: ComparisonEvidence, optimizer: str, c10: Verdict) -> str:
+    """On which tasks an optimizer ends above Adam and below, and what C10 takes as exact."""
+    name = evidence.optimizers[optimizer]
+    scores = {
+        words: _drawn(evidence, optimizer, [task]) for task, words in evidence.comparable.items()
+    }
+    above = [words for words, score in scores.items() if score.low > 1] or ["none"]
+    below = [words for words, score in scores.items() if score.high < 1] or ["none"]
+    exact = c10.estimates[f"Adam-normalised IQM of {name}"]
+    return (
+        f"Game by game {name} is above Adam on {listed(above)} and below on {listed(below)}. "
+        f"C10 takes Adam's means as exact, which leaves {exact} for it."
+    )
+
+
 def _scored(
-    evidence: ComparisonEvidence, normal: Mapping[str, np.ndarray], tasks: Sequence[str]
+    evidence: ComparisonEvidence,
+    normal: Mapping[str, Mapping[str, np.ndarray]],
+    tasks: Sequence[str],
 ) -> str:
     """The learned optimizers' scores and seeds, with Adam's seeds drawn again as well."""
     return ", ".join(
-        f"{evidence.optimizers[name]} {_drawn(evidence, name, tasks)} "
-        f"({len(own)} {plural('seed', len(own))})"
+        f"{evidence.optimizers[name]} {_drawn(evidence, name, tasks)} ({_seeds(own.values())})"
         for name, own in normal.items()
         if name not in HAND_DESIGNED
     )
+
+
+def _seeds(columns: Collection[np.ndarray]) -> str:
+    fewest, most = min(map(len, columns)), max(map(len, columns))
+    return f"{fewest} {plural('seed', most)}" if fewest == most else f"{fewest} to {most} seeds"
 
 
 def decided(evidence: ComparisonEvidence) -> str:

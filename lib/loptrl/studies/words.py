@@ -45,7 +45,7 @@ def estimate(values: ArrayLike, statistic: stats.Statistic = stats.iqm) -> str:
     return str(found)
 
 
-def change(x: ArrayLike, y: ArrayLike, *, paired: bool = False) -> str:
+def change(x: stats.Scores, y: stats.Scores, *, paired: bool = False) -> str:
     """The IQM of returns x minus that of y, with its 95 % interval and what that says.
 
     `paired`: the IQM of the differences x - y (`stats.difference_ci`).

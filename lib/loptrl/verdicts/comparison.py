@@ -1,13 +1,14 @@
 """C9 to C12: how optimizers compare on fixed tasks.
 
-Reading of the rows, fixed before the runs but for the last line, of 2026-11-25:
+Reading of the rows, fixed before the runs but for the last two lines, of 2026-11-25 and 27:
   - a score is a run's final return; scores are `[num_seeds]` of one task, task by task;
   - "OPEN" is the multi-task optimizer, the one that the source report ran;
   - "all baselines" and "every other learned optimizer" are those with runs; the reason names them;
   - "Adam-normalised" divides by Adam's mean final return here, task by task;
   - "within 10 % of Adam" means that the interval's lower limit lies above -10 %;
   - optimizers meta-trained here count like others' ("every other learned optimizer", and a
-    baseline), but OPEN of one game or evolved here is no baseline to OPEN.
+    baseline), but OPEN of one game or evolved here is no baseline to OPEN;
+  - tasks weigh the same in an IQM where their numbers of seeds differ, and none is left out.
 """
 
 from __future__ import annotations
@@ -197,8 +198,8 @@ def c12(
 
 def _normalised(scores: Scores, name: str, reference: str, rng: np.random.Generator) -> Estimate:
     """IQM over tasks and seeds of scores divided by the reference's mean, with its interval."""
-    table = stats.task_matrix(scores[name]) / [np.mean(scores[reference][t]) for t in scores[name]]
-    return stats.stratified_bootstrap_ci(table, stats.iqm, rng=stats.fresh(rng))
+    own = {task: np.divide(x, np.mean(scores[reference][task])) for task, x in scores[name].items()}
+    return stats.stratified_bootstrap_ci(own, stats.iqm, rng=stats.fresh(rng))
 
 
 def _no_level(claim: str, scores: Scores, reference: str) -> Verdict | None:
