@@ -276,14 +276,16 @@ def test_rematerialised_or_not_the_gradient_is_the_same(name):
 
 
 @functools.cache
-def whole_path(through: bool, k: int = 2) -> Any:
+def whole_path(through: bool, k: int = 2, surrogate_only: bool = False) -> Any:
     """Meta-gradient of Optim4RL with real rollouts, and the state after."""
+    alone = {"value_coef": jnp.zeros([]), "entropy_coef": jnp.zeros([])}
+    hparams = HPARAMS._replace(**alone) if surrogate_only else HPARAMS
     learned = RULES["optim4rl"]
     rule = stretched(learned.build)
     theta = learned.init_theta(jax.random.key(7))
     learner = Learner(Structure.of(SMALL), VectorWorld(PROBES["probe_reach"]()))
     bilevel = Bilevel(learner, rule, k, 3, through_dynamics=through)
-    run = on_one_device(functools.partial(bilevel.gradient, dynamics=table(k), hparams=HPARAMS))
+    run = on_one_device(functools.partial(bilevel.gradient, dynamics=table(k), hparams=hparams))
     return run(theta, start(learner, rule, theta))
 
 
@@ -292,6 +294,14 @@ def test_the_path_through_actions_changes_the_gradient_and_nothing_else():
     assert float(without[1].meta_loss) == float(with_path[1].meta_loss)
     a, b = (jax.flatten_util.ravel_pytree(g)[0] for g in (without[0], with_path[0]))
     assert float(jnp.linalg.norm(a - b)) > 1e-3 * float(jnp.linalg.norm(a))
+
+
+@pytest.mark.parametrize("through", [False, True])
+def test_through_the_physics_the_clipped_surrogate_has_no_derivative(through):
+    """Behaviour and target log-probability are then one function of theta: their ratio is 1."""
+    alone, whole = (whole_path(through, surrogate_only=only)[0] for only in (True, False))
+    share = float(optax.tree.norm(alone) / optax.tree.norm(whole))
+    assert share < 1e-4 if through else share > 1e-2, share
 
 
 def test_what_the_agent_learns_is_plain_ppo():

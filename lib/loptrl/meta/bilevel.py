@@ -53,7 +53,8 @@ class Bilevel:
         inner_updates: k, PPO iterations.
         meta_rollout_length: env steps per environment of the fresh rollout.
         agent_l2: strength of an L2 penalty in the agents' loss, which the meta-loss is one of.
-        through_dynamics: the gradient also flows through actions, physics and observations.
+        through_dynamics: the gradient also flows through actions, physics, observations and
+            recorded log-probabilities (`MetaConfig.through_dynamics` says what that does).
         rematerialize_iterations: the backward pass computes each iteration's updates again.
         statistics: the metrics also tell of the agent's own gradient of the meta-loss,
             "agent_gradient", its `log_histogram`.

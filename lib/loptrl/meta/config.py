@@ -81,8 +81,10 @@ class MetaConfig:
         agent_l2: the agents' loss, and so the meta-loss, gets `agent_l2/2 |parameters|^2`; its
             gradient is added after PPO clips the others.
         meta_l2: the meta-loss gets `meta_l2/2 |theta|^2`.
-        through_dynamics: the meta-gradient also flows through actions, physics and observations,
-            as in the official PPO code; off, rollouts are data.
+        through_dynamics: the meta-gradient also flows through actions, physics, observations and
+            recorded log-probabilities, as in the official PPO code; the ratio of the meta-loss is
+            then 1 whatever the rule does, and its clipped surrogate has no derivative. Off,
+            rollouts are data.
         rematerialize: what the backward pass computes again instead of keeping it: "nothing",
             "updates", or "iterations" (of them, and of what happens inside, updates).
         max_skipped: meta-gradients in a row that may be non-finite before the training stops.

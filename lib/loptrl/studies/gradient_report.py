@@ -75,7 +75,7 @@ class Both:
 
     @property
     def memory_ratio(self) -> float | None:
-        """Of two meta-trainings that differ in nothing but the path through the physics."""
+        """Of two meta-trainings that differ in `through_dynamics` alone."""
         return cost_report.memory_ratio(self.costs, "physics", "updates")
 
     @property
@@ -147,7 +147,10 @@ def _h1(both: Both) -> Verdict:
         if few:
             return few
     verdict = verdicts.h1(both.memory_ratio, *agreements, *finals, rng=shared.rng())
-    return verdict.noting(_fewer_updates(both))
+    return verdict.noting(_fewer_updates(both)).noting(
+        "Through the physics the policy's part of the meta-loss has no derivative (see *Meta-"
+        "trained both ways*), so that the two differ in more than the path."
+    )
 
 
 def _fewer_updates(both: Both) -> str:
@@ -203,7 +206,18 @@ def headline(both: Both) -> str:
     else:
         answer = "**No arm of this study is stored in both worlds: nothing can be said yet.**"
     decided = shared.statuses(claims(both), _SHORT, incomplete=both.incomplete)
-    return f"{answer}\n\n{decided}"
+    return paragraphs([answer, f"{decided} {_other_length(both)}".rstrip()])
+
+
+def _other_length(both: Both) -> str:
+    """That C15 would be decided otherwise over the whole length of the long runs."""
+    verdict, part = _over_whole_length(both), claims(both)["C15 (rollouts as data)"]
+    if verdict is None or verdict.status == part.status:
+        return ""
+    return (
+        "C15 with rollouts as data is decided on the part of a life that all arms have; over the "
+        f"whole length of its own runs it would be {verdict.status}."
+    )
 
 
 def _environments(both: Both, size: str) -> int:
@@ -227,14 +241,26 @@ def on_agreement(both: Both) -> str:
     return paragraphs([table, *shared.decided(claims(both), SAID, "C15")])
 
 
+def _long_agreements(both: Both) -> list[np.ndarray]:
+    """The agreement over all meta-iterations of the long runs, under change and without."""
+    arms = [arm_name("full", "data", world, OFFICIAL_UPDATES) for world in ("changing", "still")]
+    return [both.gradients.per_seed(arm, "meta_agreement", shared=False) for arm in arms]
+
+
+def _over_whole_length(both: Both) -> Verdict | None:
+    """C15 over all meta-iterations of the long runs; None with too few of them."""
+    values = _long_agreements(both)
+    if any(v.size < verdicts.MINIMUM_SEEDS for v in values):
+        return None
+    return verdicts.c15(*values, rng=shared.rng())
+
+
 def _whole_length(both: Both) -> str:
     """What C15 would be over all meta-iterations of the long runs."""
-    arms = [arm_name("full", "data", world, OFFICIAL_UPDATES) for world in ("changing", "still")]
-    values = [both.gradients.per_seed(arm, "meta_agreement", shared=False) for arm in arms]
-    if not all(v.size for v in values):
+    verdict = _over_whole_length(both)
+    if verdict is None:
         return ""
-    verdict = verdicts.c15(*values, rng=shared.rng())
-    changing, still = (estimate(v, stats.mean) for v in values)
+    changing, still = (estimate(v, stats.mean) for v in _long_agreements(both))
     return (
         "That is the part of the runs that all arms with as many environments have; over their "
         f"whole length the agreement is {changing} under change and {still} where nothing changes, "

@@ -27,4 +27,4 @@ STUDY = of(
         ),
     ],
 )
-"""Two meta-trainings at a size where both fit, that differ in nothing but the path."""
+"""Two meta-trainings at a size where both fit, that differ in `through_dynamics` alone."""

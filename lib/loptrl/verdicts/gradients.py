@@ -14,6 +14,10 @@ Reading of the rows where they leave a choice, dated 2026-11-24, before any of t
     updates rematerialised, at the official size (2026-11-25); agreement under change, at the same
     size, seeds paired as in C16 unless one is missing; the end is the final return (IQM over seeds)
     on the changing Ant of two optimizers that differ in nothing but the path.
+Of 2026-11-26, after the runs with rollouts as data had been stored: they have the size of this
+book's meta-trainings, 256 environments an agent, where "official size" was written for C15. Of
+2026-11-27, after all runs: "nothing but the path" does not hold, since through the physics the
+clipped surrogate of the meta-loss has no derivative (`MetaConfig.through_dynamics`).
 An arm with fewer than three seeds decides nothing.
 """
 
