@@ -338,6 +338,16 @@ def test_runs_as_long_as_the_report_s_stand_beside_them(games):
     assert adam.endswith(f"| {100 * (here / 14.7861 - 1):+.0f} % |")
 
 
+def test_a_run_of_the_official_code_stands_beside_those_here(games, store):
+    """It reached 75 on Breakout with 1e7 env steps; no other optimizer or length has one."""
+    words = comparison_report.official_words(of_games(games))
+    assert words.startswith("One run of the official code with OPEN (this game's) on Breakout")
+    assert " ended at 75; those here end at 15" in words and words.endswith("3 of 3 above it.")
+    assert not comparison_report.official_words(of_games(store))
+    assert not comparison_report.official_words(of_bodies(store))
+    assert of_games(games, env_steps=1_000_000).official_run("breakout", "open") is None
+
+
 def test_lines_of_others_are_named(games, store):
     def names(found):
         (legend,) = comparison_figures.curves_figure(found).legends

@@ -121,7 +121,7 @@ def build(
 
     References:
         Goldie et al., "Can Learned Optimization Make Reinforcement Learning Less Difficult?",
-        NeurIPS 2024, section 5 and appendix C.
+        NeurIPS 2024, section 5.3 and appendix B.1.
     """
     if set(theta) != {"gru", "mlp"}:
         raise LoptrlError(

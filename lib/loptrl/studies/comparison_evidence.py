@@ -15,6 +15,7 @@ from loptrl.errors import LoptrlError
 from loptrl.runs import Store
 from loptrl.studies.comparison import Comparison
 from loptrl.studies.evidence import Compute, Curve, StudyEvidence, gather
+from loptrl.studies.open_agent import ADAM_RETURNS
 from loptrl.studies.published import published
 
 __all__ = ["ComparisonEvidence", "load"]
@@ -174,9 +175,22 @@ class ComparisonEvidence(StudyEvidence):
 
     def published_normaliser(self, task: str) -> float | None:
         """Adam's return that the OPEN authors normalise by, or None where they give none."""
-        table = published("open_adam_returns.csv")
-        rows = table[table["environment"] == _PUBLISHED_NAMES.get(task, task)]
-        return None if rows.empty else float(rows["return"].iloc[0])
+        return ADAM_RETURNS.get(task)
+
+    def official_run(self, task: str, optimizer: str) -> float | None:
+        """The return of one run of an optimizer's official code, or None where none is known.
+
+        None too where it was not as long as the runs here within 2 %.
+        """
+        rows = _of_task(published("official_runs.csv"), task)
+        rows = rows[rows["optimizer"] == optimizer]
+        if rows.empty or not self._as_long(rows["env_steps"].iloc[0], task, optimizer):
+            return None
+        return float(rows["return"].iloc[0])
+
+    def _as_long(self, env_steps: float, task: str, optimizer: str) -> bool:
+        arm = self.comparison.arm_name(task, optimizer)
+        return abs(env_steps / self.length(arm) - 1) <= 0.02
 
     def source_final(self, task: str, optimizer: str) -> tuple[float, int] | None:
         """The mean return at the end of the source report's runs, and of how many seeds.
@@ -184,8 +198,7 @@ class ComparisonEvidence(StudyEvidence):
         None where it has no such runs, or none as long as those here within 2 %.
         """
         rows = _source_rows(task, optimizer)
-        arm = self.comparison.arm_name(task, optimizer)
-        if rows.empty or abs(rows["env_steps"].iloc[-1] / self.length(arm) - 1) > 0.02:
+        if rows.empty or not self._as_long(rows["env_steps"].iloc[-1], task, optimizer):
             return None
         return float(rows["mean_return"].iloc[-1]), int(rows["num_seeds"].iloc[-1])
 
@@ -199,6 +212,9 @@ class ComparisonEvidence(StudyEvidence):
 
 def _source_rows(task: str, optimizer: str) -> pd.DataFrame:
     """The source report's mean over seeds, a row each env step that it logged; maybe none."""
-    table = published("source_report_curves.csv")
-    of_task = table["environment"] == _PUBLISHED_NAMES.get(task, task)
-    return table[of_task & (table["optimizer"] == _PUBLISHED_OPTIMIZERS.get(optimizer))]
+    rows = _of_task(published("source_report_curves.csv"), task)
+    return rows[rows["optimizer"] == _PUBLISHED_OPTIMIZERS.get(optimizer)]
+
+
+def _of_task(table: pd.DataFrame, task: str) -> pd.DataFrame:
+    return table[table["environment"] == _PUBLISHED_NAMES.get(task, task)]

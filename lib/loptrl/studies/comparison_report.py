@@ -25,6 +25,7 @@ __all__ = [
     "load",
     "missing",
     "normalised_table",
+    "official_words",
     "on_devices",
     "published_table",
     "reported_table",
@@ -242,6 +243,26 @@ def published_table(evidence: ComparisonEvidence) -> str:
         return "No run of Adam is stored yet to compare with the published returns."
     columns = ["task", "Adam as published", "Adam here, mean", "difference"]
     return status_page.as_markdown(pd.DataFrame(rows, columns=columns))
+
+
+def official_words(evidence: ComparisonEvidence) -> str:
+    """Runs of the optimizers' official code of which one return is known, beside those here."""
+    found = {
+        (optimizer, task): level
+        for optimizer in evidence.scores
+        for task in evidence.scores[optimizer]
+        if (level := evidence.official_run(task, optimizer)) is not None
+    }
+    lines = []
+    for (optimizer, task), level in found.items():
+        values = evidence.scores[optimizer][task]
+        above = int(np.sum(values > level))
+        lines.append(
+            f"One run of the official code with {evidence.optimizers[optimizer]} on "
+            f"{evidence.tasks[task]} ended at {level:.0f}; those here end at {estimate(values)}, "
+            f"{above or 'none'} of {values.size} above it."
+        )
+    return paragraphs(lines)
 
 
 def reported_table(evidence: ComparisonEvidence) -> str:

@@ -14,7 +14,7 @@ __all__ = ["published"]
 
 @functools.cache
 def published(name: str) -> pd.DataFrame:
-    """A table of `data/reference`, such as "open_adam_returns.csv".
+    """A table of `data/reference`, such as "official_runs.csv".
 
     Raises:
         LoptrlError: it is not there or cannot be read.
