@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 
 from loptrl.meta.cost import CostProgram
@@ -25,6 +26,7 @@ class Toy:
 
     def advance(self, state):
         self.done += 1
+        time.sleep(0.01)
         after = SimpleNamespace(iteration=state.iteration + 1)
         return after, [{"env_steps": 7 * after.iteration, "skipped": 0}]
 
@@ -37,7 +39,7 @@ def test_meta_iterations_that_are_timed():
         rows += new
     assert [row["env_steps"] for row in rows] == [7, 14, 21]
     assert [row.get("compiled_bytes") for row in rows] == [125, None, None]
-    assert all(row["seconds"] >= 0 and row["process_bytes"] > 0 for row in rows[1:])
+    assert all(row["seconds"] >= 0.01 and row["process_bytes"] > 0 for row in rows[1:])
 
 
 def test_compilation_after_a_resumption_is_not_timed():

@@ -190,7 +190,7 @@ def test_an_agent_that_breaks_starts_anew():
     assert len({key[1].tobytes() for key in keys}) == 3, "no start is the same again"
 
 
-def test_stopped_and_gone_on_it_ends_with_the_same_weights(store, tmp_path):
+def test_stopped_and_gone_on_it_ends_with_the_same_weights(store):
     """The state goes through a checkpoint after every meta-iteration."""
     whole, pieces = [], []
     chosen = spec(phases=[{"world": "probe_reach"}, {"world": "probe_endless"}])

@@ -35,6 +35,7 @@ def replay(data, theta=None, **options):
         "learning_rate": float(data["config/learning_rate"]),
         "grad_clip": clip if clip > 0 else None,
         **({} if kind == 1 else {"eps": float(data["config/eps"])}),
+        **({"p": float(data["config/p"])} if kind == 2 else {}),
         **options,
     }
     optimizer = BUILDERS[kind](theta, **options)

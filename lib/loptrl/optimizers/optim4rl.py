@@ -60,8 +60,9 @@ def _linear(theta: Any, h: jax.Array, g: jax.Array, eps: float) -> tuple[jax.Arr
     return h, jnp.exp(o1) * g + jnp.exp(o2) * o3
 
 
-def _l2lgd2(theta: Any, h: jax.Array, g: jax.Array, eps: float) -> tuple[jax.Array, jax.Array]:
-    p = 10.0
+def _l2lgd2(
+    theta: Any, h: jax.Array, g: jax.Array, eps: float, *, p: float
+) -> tuple[jax.Array, jax.Array]:
     size = jnp.log(jnp.abs(g) + eps) / p
     large = size >= -1.0
     first = jnp.where(large, size, -1.0)
@@ -161,14 +162,16 @@ def build_l2lgd2(
     learning_rate: float = 3e-4,
     grad_clip: float | None = 1.0,
     eps: float = 1e-8,
+    p: float = 10.0,
     split: Split | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """L2LGD2: u = -alpha exp(MLP(GRU(h, s(g)))) g, with s(g) in Andrychowicz et al. 2016's scale.
 
-    `s(g) = [log(|g| + eps)/10, sign(g)]` for a large gradient, `[-1, e^10 g]` for a tiny one.
-    Arguments as in `build`.
+    `s(g) = [log(|g| + eps)/p, sign(g)]` for a large gradient, `[-1, e^p g]` for a tiny one, below
+    e^-p. Other arguments as in `build`.
     """
-    return _build(_l2lgd2, ("rnn",), ("mlp",), theta, learning_rate, grad_clip, eps, split)
+    rule = functools.partial(_l2lgd2, p=p)
+    return _build(rule, ("rnn",), ("mlp",), theta, learning_rate, grad_clip, eps, split)
 
 
 def _build(

@@ -318,21 +318,22 @@ def on_gpu_time(store: Store | None = None) -> str:
         rates = [one["env_steps_per_s"] for one in made]
         several = len(rates) > 1
         parts.append(
-            f"Of this book's own meta-trainings of that size {len(rates)} ran on {device}: "
+            f"Of this book's own meta-trainings with as many environments in all, 256 an agent, "
+            f"{len(rates)} ran on {device}: "
             f"{f'{min(rates):,.0f} to ' if several else ''}{max(rates):,.0f} env steps per second"
             f"{' each' if several else ''}, compiling included. At the "
             f"{'lowest of these rates' if several else 'same rate'} that is {hours(min(rates))}."
         )
         if several and _side_by_side(made):
             parts.append(
-                "They ran at the same time, so that the device made "
+                "They ran at the same time, and if it was one device it made "
                 f"{sum(rates):,.0f} for them together: {hours(sum(rates))}."
             )
     if not on_gpu:
         parts.append("None of this book's own was made on a GPU.")
     if on_cpu:
         parts.append(
-            f"This book's other meta-trainings of that size made {min(on_cpu):,.0f} to "
+            f"This book's other meta-trainings of that kind made {min(on_cpu):,.0f} to "
             f"{max(on_cpu):,.0f} env steps per second on one core of a CPU."
         )
     return " ".join(parts)
