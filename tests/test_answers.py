@@ -19,6 +19,7 @@ from loptrl.studies import (
     open_change,
     optim4rl_l2,
     optim4rl_l2_report,
+    step_size,
     transfer,
 )
 
@@ -90,6 +91,16 @@ def under_change(store):
 def keep_levels(store, study, arms, levels):
     for spec in study.specs("laptop", arms, seeds=3):
         stored_runs.keep(store, spec, levels[spec.arm] + 100.0 * spec.seed)
+
+
+def test_a_rule_for_another_agent_stands_beside_the_others_there(store):
+    keep_levels(store, adam_collapse.STUDY, ["adam"], {"adam": 9000.0})
+    assert "In another agent" not in under_change(store)
+    levels = {"drift_raw_1e-3": 5000.0, "adam_raw": 4000.0, "untrained_raw_1.5e-3": 0.0}
+    keep_levels(store, step_size.STUDY, list(levels), levels)
+    words = under_change(store)
+    assert "minus that of Adam (3 seeds, seed against seed): 1,0" in words
+    assert "minus that of untrained weights with steps as long (3 seeds, seed against" in words
 
 
 def test_trained_rules_are_compared_with_adam_seed_by_seed(store):

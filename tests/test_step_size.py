@@ -199,9 +199,9 @@ def test_the_rule_trained_on_raw_rewards_stands_beside_the_others_there(store):
     words = report.headline(found)
     assert "was not tried" not in words
     assert re.search(
-        r"minus that of Optim4RL, untrained, five times the step \(3 .*\): 5\d\d ", words
+        r"learned nothing: Optim4RL, untrained, five times the step \(3 .*\): 5\d\d ", words
     )
-    assert re.search(r"; that of Adam, 3e-3 \(3 .*\): -1,5.*, worse:", words)
+    assert re.search(r"; Adam, 3e-3 \(3 .*\): -1,5.*, worse:", words)
     (axes,) = step_size_figures.raw_steps_figure(found).axes
     lines = {line.get_label(): line for line in axes.get_lines()}
     adam = lines["Adam, by its step size"]

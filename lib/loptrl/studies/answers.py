@@ -115,7 +115,25 @@ def lead(evidence: Mapping[str, Any]) -> str:
         if pairs
     ]
     counted = f" Runs that end below Adam's with the same seed: {listed(runs)}." if runs else ""
-    return f"**{first}{said} VeLO was not run under change.**{counted}"
+    return f"**{first}{said} VeLO was not run under change.**{counted}{_elsewhere(evidence)}"
+
+
+def _elsewhere(evidence: Mapping[str, Any]) -> str:
+    """How a rule ends that was trained in, and for, an agent with larger gradients."""
+    names = {"adam": "Adam", "untrained_long": "untrained weights with steps as long"}
+    arms = step_size_report.RAW
+    gains = [
+        f"that of {words} {found}"
+        for name, words in names.items()
+        if (found := gain(evidence["14_step_size"], arms["fast"], arms[name]))
+    ]
+    if not gains:
+        return ""
+    return (
+        " In another agent, without the gradient clip and on raw rewards, the final return of an "
+        f"Optim4RL that was trained in such an agent minus {'; minus '.join(gains)} "
+        "({doc}`14_step_size`)."
+    )
 
 
 def beside_others(evidence: Mapping[str, Any]) -> str:

@@ -41,6 +41,7 @@ __all__ = [
     "on_steps",
     "overview",
     "placed",
+    "raw_words",
 ]
 
 ADAM = {"adam_1e-4": "1e-4", "adam": "3e-4", "adam_1e-3": "1e-3"}
@@ -147,11 +148,11 @@ def headline(evidence: JointEvidence) -> str:
         for arm, rate in ADAM.items()
         if evidence.has(arm)
     ]
-    answer = (
-        f"**On the changing Ant Adam ends at {listed(adams)}{_beside(evidence)}.**{_raw(evidence)}"
-        if adams
-        else "**No run of Adam on the changing Ant is stored: nothing can be said yet.**"
-    )
+    if adams:
+        answer = f"**On the changing Ant Adam ends at {listed(adams)}{_beside(evidence)}.**"
+    else:
+        answer = "**No run of Adam on the changing Ant is stored: nothing can be said yet.**"
+    answer = f"{answer} {raw_words(evidence)}".rstrip()
     missing = shared.statuses({}, {}, incomplete=evidence.incomplete)
     return paragraphs([answer, f"No claim of the report is decided here. {missing}".rstrip()])
 
@@ -173,7 +174,7 @@ def _beside(evidence: JointEvidence) -> str:
     )
 
 
-def _raw(evidence: JointEvidence) -> str:
+def raw_words(evidence: JointEvidence) -> str:
     """How the rule that was trained in the raw agent ends there beside the others."""
     mine = RAW["fast"]
     gains = {
@@ -185,7 +186,7 @@ def _raw(evidence: JointEvidence) -> str:
         return ""
     beside = "; ".join(f"that of {words} {gain}" for words, gain in gains.items())
     return (
-        " In an agent without the gradient clip, on raw rewards, the final return of Optim4RL that "
+        "In an agent without the gradient clip, on raw rewards, the final return of Optim4RL that "
         f"was trained in such an agent (meta learning rate 1e-3) is "
         f"{estimate(stats.final(*evidence.returns(mine)))}; minus {beside}.{_longer(evidence)}"
     )
@@ -201,14 +202,14 @@ def _longer(evidence: JointEvidence) -> str:
         f" Its steps are {fast / untrained:.1f} times as long as those of untrained weights and "
         f"{fast / adam:.1f} times Adam's"
     )
-    controls = {
-        name: f"that of {WHO[name]} {gain}"
+    controls = [
+        f"{WHO[name]} {gain}"
         for name in LONGER
         if (gain := shared.gain(evidence, RAW["fast"], RAW[name]))
-    }
+    ]
     if not controls:
         return f"{words}: whether a longer step alone would do as much for these was not tried."
-    return f"{words}. Beside longer steps alone it is, minus {'; '.join(controls.values())}."
+    return f"{words}. Minus arms that take longer steps and learned nothing: {'; '.join(controls)}."
 
 
 def on_steps(evidence: JointEvidence) -> str:
