@@ -120,12 +120,16 @@ def lead(evidence: Mapping[str, Any]) -> str:
 
 def _elsewhere(evidence: Mapping[str, Any]) -> str:
     """How a rule ends that was trained in, and for, an agent with larger gradients."""
-    names = {"adam": "Adam", "untrained_long": "untrained weights with steps as long"}
     arms = step_size_report.RAW
+    others = {
+        "Adam there": arms["adam"],
+        "untrained weights with steps as long": arms["untrained_long"],
+        "default Adam in the first agent": "adam",
+    }
     gains = [
         f"that of {words} {found}"
-        for name, words in names.items()
-        if (found := gain(evidence["14_step_size"], arms["fast"], arms[name]))
+        for words, other in others.items()
+        if (found := gain(evidence["14_step_size"], arms["fast"], other))
     ]
     if not gains:
         return ""

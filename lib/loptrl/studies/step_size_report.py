@@ -189,7 +189,14 @@ def raw_words(evidence: JointEvidence) -> str:
         "In an agent without the gradient clip, on raw rewards, the final return of Optim4RL that "
         f"was trained in such an agent (meta learning rate 1e-3) is "
         f"{estimate(stats.final(*evidence.returns(mine)))}; minus {beside}.{_longer(evidence)}"
+        f"{_first_agent(evidence)}"
     )
+
+
+def _first_agent(evidence: JointEvidence) -> str:
+    """How the rule ends beside default Adam in the agent of the other pages."""
+    gain = shared.gain(evidence, RAW["fast"], "adam")
+    return f" Minus that of default Adam with the gradient clip {gain}." if gain else ""
 
 
 def _longer(evidence: JointEvidence) -> str:
