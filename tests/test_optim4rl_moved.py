@@ -29,7 +29,8 @@ def test_meta_trainings_begin_with_the_untrained_weights_that_are_stored():
     }
     assert found.keys() == stored.keys()
     for name, value in stored.items():
-        np.testing.assert_array_equal(found[name], value)
+        # Orthogonal matrices come from a decomposition, whose rounding differs between processors.
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5)
 
 
 def test_every_own_training_has_its_row_and_its_numbers():
