@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -377,3 +378,12 @@ def test_meta_gradients_that_are_not_finite_are_left_out(place, empty):
     assert found.shape == (2,) and np.isfinite(found).all()
     assert gradient_report.claims(both)["H1"].status == "undecided"
     assert gradient_cells(both)[0][0].axes
+
+
+def test_another_verdict_over_the_whole_length_is_on_the_first_screen(both, monkeypatch):
+    part = gradient_report.claims(both)["C15 (rollouts as data)"]
+    for status in ("supported", "contradicted", "undecided"):
+        whole = dataclasses.replace(part, status=status)
+        monkeypatch.setattr(gradient_report, "_over_whole_length", lambda found, v=whole: v)
+        said = f"over the whole length of its own runs it would be {status}."
+        assert (said in gradient_report.headline(both)) == (status != part.status)
