@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from loptrl import bench, status_page
+from loptrl import bench, bench_floor, bench_measure, bench_ratios, status_page
 from loptrl.errors import LoptrlError, StoreError
+from loptrl.optimizers import open as open_rule
 
 TRAIN = """
 import jax, jax.numpy as jnp
@@ -97,7 +102,7 @@ def test_a_pair_has_a_ratio_of_its_own(checkouts, monkeypatch):
 
     monkeypatch.setattr(bench, "_in_process", measured)
     table = bench.report(1.0, ["open_multitask/breakout.adam", "purejaxrl"], checkouts)
-    last = "open_multitask/breakout.adam makes 1.50 times the env steps/s of purejaxrl"
+    last = "open_multitask/breakout.adam makes 1.50 times the env steps/s of purejaxrl (1 wanted)"
     assert table.splitlines()[-1] == last
 
 
@@ -108,13 +113,15 @@ def test_what_is_kept_is_what_the_status_page_shows(checkouts, monkeypatch, tmp_
     monkeypatch.setattr(bench, "_in_process", measured)
     file = tmp_path / "new" / "speed.csv"
     assert "No measurement is stored" in status_page.speed(file)
-    told = bench.report(3.0, [bench.META, bench.EVOLUTION], to=file)
+    told = bench.report(3.0, [bench_ratios.META, bench_ratios.EVOLUTION], to=file)
     shown = status_page.speed(file)
     assert shown.count("| 1,500 | 1.00 |") == 3 and "3 s each" in shown
     assert "in multiples of meta" in shown and datetime.date.today().isoformat() in shown
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError) as error:
-        bench.report(3.0, [bench.META, bench.EVOLUTION], to=tmp_path / "file" / "speed.csv")
+        bench.report(
+            3.0, [bench_ratios.META, bench_ratios.EVOLUTION], to=tmp_path / "file" / "speed.csv"
+        )
     assert told in str(error.value), "what took minutes is not lost"
     file.write_text("# something\nelse\n")
     with pytest.raises(LoptrlError, match="measure again"):
@@ -127,3 +134,75 @@ def test_their_interpreter_is_asked_for_and_named_where_it_is_not(checkouts, tmp
     nowhere = dataclasses.replace(checkouts, python=tmp_path / "python")
     with pytest.raises(LoptrlError, match=r"could not run .*python: No such file"):
         bench.report(0.1, ["purejaxrl"], nowhere)
+
+
+def test_a_floor_stands_beneath_its_arm(monkeypatch):
+    arm = "open_multitask/breakout.open_own"
+    rates = {arm: 20_000.0, bench_ratios.FLOOR + arm: 50_000.0}
+
+    def measured(name, seconds, where):
+        return {"env_steps_per_s": rates[name], "devices": 2, "peak_memory_gib": 1.0}
+
+    monkeypatch.setattr(bench, "_in_process", measured)
+    table = bench.report(1.0, list(rates))
+    assert table.splitlines()[-1] == f"{arm} makes 0.40 times the env steps/s of floor:{arm}"
+    with pytest.raises(
+        LoptrlError, match="floor: with an arm of a learned rule, got floor:open_mu"
+    ):
+        bench_measure.measure_floor("floor:open_multitask/breakout.adam", 1.0)
+
+
+def test_a_floor_is_the_agent_with_adam_and_the_arithmetic(monkeypatch):
+    """OPEN's 60 k parameters at 1 GFLOP/s, by hand: 1,080 products and sums for each of them."""
+    spent = SimpleNamespace(params=jnp.zeros(60_000))
+    asked = []
+    monkeypatch.setattr(
+        bench_measure, "_trained", lambda spec, s: (asked.append(spec), (8e4, spent))[1]
+    )
+    monkeypatch.setattr(bench_floor, "machine_rates", lambda: (1e9, math.inf))
+    found = bench_measure.measure_floor("floor:open_multitask/breakout.open_own", 1.0)[
+        "env_steps_per_s"
+    ]
+    (spec,) = asked
+    assert spec.config["optimizer"]["name"] == "adam"
+    # 32 updates for 64 x 128 env steps.
+    seconds = 1 / found - 1 / 8e4
+    operations = seconds / (32 / 8192) * 1e9 / 60_000
+    gru, head = (19 + 8) * 3 * 8, 8 * 16 + 16 * 16 + 16 * 3
+    assert 2 * (gru + head) < operations < 1.6 * 2 * (gru + head)
+
+
+def test_what_is_counted_grows_with_the_rule():
+    """Gates of the GRU: 16 sigmoids and 8 tanh small, 32 and 16 large, and 7 logarithms of both."""
+    counted = {}
+    for size in open_rule.SIZES:
+        theta = open_rule.init_theta(jax.random.key(0), size=size)
+        counted[size] = bench_floor.arithmetic(open_rule.build(theta))
+    assert counted["small"][1] >= 24 + 7 and counted["large"][1] >= 48 + 7
+    assert 2.0 < counted["large"][0] / counted["small"][0] < 4.0
+
+
+def test_rates_of_this_machine_are_of_its_size():
+    operations, transcendentals = bench_floor.machine_rates()
+    assert 1e9 < operations < 1e15 and 1e7 < transcendentals < operations
+
+
+def test_ratios_say_what_was_wanted(tmp_path):
+    file = tmp_path / "speed.csv"
+    assert status_page.speed_ratios(file) == "Nothing yet."
+    rates = {
+        bench_ratios.EVOLUTION_ALL: 30_000,
+        bench_ratios.EVOLUTION: 15_000,
+        "open_multitask/breakout.open": 37_000,
+    }
+    rows = [f"{name},{rate},1,2,0.5" for name, rate in rates.items()]
+    head = "# a day\nwhat,env_steps_per_s,of_first,devices,peak_memory_gib\n"
+    file.write_text(head + "\n".join(rows))
+    shown = status_page.speed_ratios(file)
+    assert "| evolution:all | evolution | 2.00 | at least 1.7 |" in shown
+    assert len(shown.splitlines()) == 2 + 1, "nothing of which only one side was measured"
+    file.write_text(file.read_text() + "\nofficial:open,10000,1,2,0.5\n")
+    assert "| official:open | 3.70 | at least 2.5 |" in status_page.speed_ratios(file)
+    file.write_text(head)
+    with pytest.raises(LoptrlError, match="got no rows; measure again"):
+        status_page.speed(file)

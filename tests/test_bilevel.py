@@ -276,7 +276,7 @@ def test_rematerialised_or_not_the_gradient_is_the_same(name):
 
 
 @functools.cache
-def whole_path(through: bool, k: int = 2, surrogate_only: bool = False) -> Any:
+def whole_path(through: bool, k: int = 2, surrogate_only: bool = False, policy: bool = True) -> Any:
     """Meta-gradient of Optim4RL with real rollouts, and the state after."""
     alone = {"value_coef": jnp.zeros([]), "entropy_coef": jnp.zeros([])}
     hparams = HPARAMS._replace(**alone) if surrogate_only else HPARAMS
@@ -284,7 +284,7 @@ def whole_path(through: bool, k: int = 2, surrogate_only: bool = False) -> Any:
     rule = stretched(learned.build)
     theta = learned.init_theta(jax.random.key(7))
     learner = Learner(Structure.of(SMALL), VectorWorld(PROBES["probe_reach"]()))
-    bilevel = Bilevel(learner, rule, k, 3, through_dynamics=through)
+    bilevel = Bilevel(learner, rule, k, 3, through_dynamics=through, policy=policy)
     run = on_one_device(functools.partial(bilevel.gradient, dynamics=table(k), hparams=hparams))
     return run(theta, start(learner, rule, theta))
 
@@ -302,6 +302,15 @@ def test_through_the_physics_the_clipped_surrogate_has_no_derivative(through):
     alone, whole = (whole_path(through, surrogate_only=only)[0] for only in (True, False))
     share = float(optax.tree.norm(alone) / optax.tree.norm(whole))
     assert share < 1e-4 if through else share > 1e-2, share
+
+
+def test_without_the_policy_the_rest_of_the_meta_loss_moves_the_rule():
+    """Where the rest is nothing, nothing does; the agent learns as before."""
+    whole, rest = whole_path(False), whole_path(False, policy=False)
+    assert_trees_close(whole[1].state.params, rest[1].state.params, 0.0)
+    assert 1e-3 < float(optax.tree.norm(rest[0]) / optax.tree.norm(whole[0])) != 1.0
+    nothing = whole_path(False, surrogate_only=True, policy=False)
+    assert float(optax.tree.norm(nothing[0])) == 0.0
 
 
 def test_what_the_agent_learns_is_plain_ppo():

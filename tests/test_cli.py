@@ -60,7 +60,7 @@ def test_status_of_nothing_and_of_something(data, capsys, monkeypatch):
     # Study 7 has 29 measurements and no weights, study 9 two arms of Adam, study 10 one, and four
     # with the OPEN authors' weights, study 11 five of Adam and two with the Optim4RL authors'.
     missing = len([line for line in out.splitlines() if "missing" in line])
-    assert missing == 36 + 16 + 8 + 29 + 4 + 3 + 15
+    assert missing == 36 + 16 + 8 + 30 + 4 + 3 + 15
     assert len([line for line in out.splitlines() if "no weights" in line]) == 24 + 12 + 18 + 12 + 6
     assert "weights are not known here: asterix.velo, freeway.velo" in out
     assert files_of(data) == [], "looking makes nothing"

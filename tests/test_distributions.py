@@ -30,6 +30,18 @@ def test_gaussian_log_probability_and_entropy():
     np.testing.assert_array_equal(DiagonalGaussian.mode((MEAN, LOG_STD)), MEAN)
 
 
+def test_the_mean_cancels_in_the_log_probability_of_its_own_sample():
+    """Page 08 says so: through actions that are not data the surrogate sees the scale alone."""
+
+    def log_prob(parameters):
+        action = DiagonalGaussian.sample(jax.random.key(0), parameters)
+        return DiagonalGaussian.log_prob(parameters, action).sum()
+
+    of_mean, of_scale = jax.grad(log_prob)((jnp.asarray(MEAN), jnp.asarray(LOG_STD)))
+    np.testing.assert_allclose(of_mean, 0.0, atol=1e-5)
+    np.testing.assert_allclose(of_scale, -7.0, rtol=1e-5)
+
+
 def test_gaussian_samples():
     mean = jnp.broadcast_to(jnp.asarray(MEAN[0]), (20_000, 3))
     draws = np.asarray(DiagonalGaussian.sample(jax.random.key(0), (mean, LOG_STD)))

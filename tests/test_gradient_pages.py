@@ -43,7 +43,7 @@ def place(tmp_path_factory):
     patch.setenv("LOPTRL_DATA", str(folder / "data"))
     patch.setenv("LOPTRL_CACHE", str(folder / "cache"))
     shutil.copytree(repo_root() / "data" / "reference", folder / "data" / "reference")
-    for number, name in enumerate(("untrained", "small_data", "small_physics")):
+    for number, name in enumerate(("untrained", "small_data", "small_critic", "small_physics")):
         stored_runs.keep_weights(folder / "data", name, {"w": np.full(3, number, np.float32)})
     yield folder
     patch.undo()
@@ -164,6 +164,7 @@ def test_arms_differ_in_what_they_say(place):
         assert config.inner_updates == int(k) and config.agents == 8
         assert config.num_envs == (256 if size == "full" else 32)
         assert config.through_dynamics == (path == "physics")
+        assert config.policy_in_meta_loss == (path != "critic")
         assert config.compare_whole == (size == "small" and path == "data")
         assert bool(config.phases[0].drift) == (world == "changing")
         assert config.meta_learning_rate == 0 and config.reset_interval is None
@@ -177,12 +178,16 @@ def test_sizes_that_do_not_fit_are_not_run(place):
     for arm in meta_cost.STUDY.arms:
         config = meta_cost.STUDY.config(arm)
         fits = not config.through_dynamics or config.num_envs * config.inner_updates <= 512
-        assert bool(config.timed) == fits, arm
+        short = config.num_envs * config.agents <= 2048
+        assert bool(config.timed) == (fits and short), arm
     assert meta_cost.arm_name("official", *meta_cost.OFFICIAL) in meta_cost.STUDY.arms
 
 
 def test_two_trainings_that_differ_in_the_path_only():
-    data, physics = (RECIPES["optim4rl"][n].config.to_dict() for n in physics_path.STUDY.arms)
+    data, critic, physics = (
+        RECIPES["optim4rl"][n].config.to_dict() for n in physics_path.STUDY.arms
+    )
+    assert critic.pop("policy_in_meta_loss") is False and critic == data
     assert data.pop("through_dynamics") is False and physics.pop("through_dynamics") is True
     assert data == physics and data["num_envs"] == 32
 
@@ -279,15 +284,18 @@ def test_the_pages_when_all_is_there(both, costs):
     assert len(figures) == 2 and all(f.axes and f._repr_png_() for f in figures)
     said = "\n".join(texts)
     assert "40 times less" in texts[0] and "not run" in said and "Missing" not in said
+    assert "Eight such agents on one device, stepped one after another, need " in said
     assert "1.3 device hours" in said
 
 
 def test_the_committed_measurements_keep_the_bounds_of_memory(tmp_path):
-    """At the official size of one agent: below 0.75 GiB, and a thirtieth of the official way."""
+    """At the official size: one agent below 0.75 GiB and a thirtieth of the official way, eight
+    below 2 GiB."""
     committed = Store(repo_root() / "data" / "results", tmp_path / "scratch")
     costs = cost_report.load(store=committed, compute="never")
     assert cost_report.gib(costs, cost_report.arm_name("updates", *cost_report.OFFICIAL)) < 0.75
     assert cost_report.memory_ratio(costs, "official", "updates") > 30
+    assert cost_report.gib(costs, cost_report.arm_name("updates", *meta_cost.EIGHT)) < 2
 
 
 def test_the_pages_when_nothing_is_there(place, empty):

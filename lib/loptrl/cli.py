@@ -176,9 +176,9 @@ class Bench:
     seconds: float = 60.0
     """About how long each measurement takes."""
     arm: Texts = ()
-    """STUDY/ARM to measure, or brax, brax:all (one device, and one per core), evolution,
-    evolution:all (one core, and all), meta, official:open, official:open_multi, purejaxrl; repeat
-    for several. Ratios are to the first."""
+    """STUDY/ARM to measure, or floor:STUDY/ARM (did its rule cost its arithmetic alone), brax,
+    brax:all (one device, and one per core), evolution, evolution:all (one core, and all), meta,
+    official:open, official:open_multi, purejaxrl; repeat for several. Ratios are to the first."""
     official: Path | None = None
     """A checkout of the OPEN authors' code; without --arm it is measured beside ours."""
     purejaxrl: Path | None = None
@@ -190,10 +190,10 @@ class Bench:
 
     def __call__(self) -> None:
         from loptrl import bench
+        from loptrl.bench_ratios import BRAX, BRAX_ALL, OURS
 
         checkouts = bench.Checkouts(self.official, self.purejaxrl, self.their_python)
-        ours_and_brax = bench.OURS, bench.BRAX, bench.BRAX_ALL
-        names = self.arm or checkouts.arms() or ours_and_brax
+        names = self.arm or checkouts.arms() or (OURS, BRAX, BRAX_ALL)
         print(bench.report(self.seconds, names, checkouts, self.to))
 
 

@@ -99,9 +99,9 @@ class ByGradients(_Training):
 
     recipe: Word = None
     """One of this project's own, all of them for optim4rl (stationary, drift, drift_l2, curriculum,
-    no_pipeline, reduced, drift_raw, drift_raw_1e-3, small_data, small_physics, and study 6's grid
-    of meta learning rates 1e-5, 1e-4, 1e-3 and reset intervals 32, 128, 512, such as grid_1e-5_32;
-    its middle is stationary); what else is given goes over it."""
+    no_pipeline, reduced, drift_raw, drift_raw_1e-3, small_data, small_physics, small_critic, and
+    study 6's grid of meta learning rates 1e-5, 1e-4, 1e-3 and reset intervals 32, 128, 512, such as
+    grid_1e-5_32; its middle is stationary); what else is given goes over it."""
     name: Word = None
     """Of the weights; the recipe's by default."""
     task: Word = None
@@ -137,6 +137,8 @@ class ByGradients(_Training):
     all elsewhere by default."""
     through_dynamics: bool | None = None
     """Let the meta-gradient flow through the physics, as the official PPO code does."""
+    policy_in_meta_loss: bool | None = None
+    """Without it the critic's error and the entropy alone move the rule, as through the physics."""
     seed: int = 0
     """Seeds everything."""
     time_limit: Annotated[str | None, tyro.conf.arg(metavar="TIME")] = None
@@ -169,6 +171,7 @@ class ByGradients(_Training):
             "meta_l2": self.meta_l2,
             "env_steps": self.env_steps,
             "through_dynamics": self.through_dynamics,
+            "policy_in_meta_loss": self.policy_in_meta_loss,
         }
         given = {name: value for name, value in given.items() if value is not None}
         for name, kind in (

@@ -8,12 +8,21 @@ from typing import Any
 
 import pandas as pd
 
+from loptrl.bench_ratios import ratios
 from loptrl.errors import DamagedRun, LoptrlError
 from loptrl.paths import data_dir
 from loptrl.runs import Store
 from loptrl.style import format_steps
 
-__all__ = ["arms_table", "as_markdown", "manifests", "overview", "software_table", "speed"]
+__all__ = [
+    "arms_table",
+    "as_markdown",
+    "manifests",
+    "overview",
+    "software_table",
+    "speed",
+    "speed_ratios",
+]
 
 Manifest = dict[str, Any]
 
@@ -92,27 +101,65 @@ def speed(path: Path | None = None) -> str:
     Raises:
         LoptrlError: the file is not one that `loptrl bench --to` writes.
     """
+    measured = _measured(path)
+    if measured is None:
+        return "No measurement is stored; `loptrl bench --to data/speed.csv` makes one."
+    made, table = measured
+    rows = pd.DataFrame(
+        {
+            "what": table["what"],
+            "env steps/s": table["env_steps_per_s"].map("{:,.0f}".format),
+            f"in multiples of {table['what'].iloc[0]}": table["of_first"].map("{:.2f}".format),
+            "devices": table["devices"],
+            "GiB": table["peak_memory_gib"].map("{:.2f}".format),
+        }
+    )
+    return f"Measured on {made}:\n\n{as_markdown(rows)}"
+
+
+def speed_ratios(path: Path | None = None) -> str:
+    """The ratios of `bench_ratios` of which one `loptrl bench` measured both sides, as a table.
+
+    Args:
+        path: the file; default `data/speed.csv`.
+
+    Raises:
+        LoptrlError: the file is not one that `loptrl bench --to` writes.
+    """
+    measured = _measured(path)
+    if measured is None:
+        return "Nothing yet."
+    rates = measured[1].groupby("what")["env_steps_per_s"].mean()
+    rows = [
+        {
+            "env steps/s of": ratio.ours,
+            "in multiples of": ratio.by,
+            "ratio": f"{ratio.value:.2f}",
+            "wanted": "" if ratio.wanted is None else f"at least {ratio.wanted:g}",
+        }
+        for ratio in ratios(rates.to_dict())
+    ]
+    return as_markdown(pd.DataFrame(rows))
+
+
+def _measured(path: Path | None) -> tuple[str, pd.DataFrame] | None:
+    """When and on what, and the rows of a file that `loptrl bench --to` wrote; None for no file."""
     path = data_dir() / "speed.csv" if path is None else path
     if not path.is_file():
-        return "No measurement is stored; `loptrl bench --to data/speed.csv` makes one."
+        return None
     try:
         made = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
         table = pd.read_csv(path, comment="#")
-        rows = pd.DataFrame(
-            {
-                "what": table["what"],
-                "env steps/s": table["env_steps_per_s"].map("{:,.0f}".format),
-                f"in multiples of {table['what'].iloc[0]}": table["of_first"].map("{:.2f}".format),
-                "devices": table["devices"],
-                "GiB": table["peak_memory_gib"].map("{:.2f}".format),
-            }
-        )
-    except (ValueError, KeyError, IndexError, OSError) as error:
+        columns = ["env_steps_per_s", "of_first", "devices", "peak_memory_gib"]
+        table = table.astype(dict.fromkeys(columns, float) | {"devices": int})[["what", *columns]]
+    except (ValueError, KeyError, OSError) as error:
         raise LoptrlError(
             f"expected measurements as `loptrl bench --to` writes them in {path}, got {error!r}; "
             "measure again"
         ) from error
-    return f"Measured on {made}:\n\n{as_markdown(rows)}"
+    if table.empty:
+        raise LoptrlError(f"expected measurements in {path}, got no rows; measure again")
+    return made, table
 
 
 def as_markdown(table: pd.DataFrame) -> str:

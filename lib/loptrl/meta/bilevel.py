@@ -55,6 +55,7 @@ class Bilevel:
         agent_l2: strength of an L2 penalty in the agents' loss, which the meta-loss is one of.
         through_dynamics: the gradient also flows through actions, physics, observations and
             recorded log-probabilities (`MetaConfig.through_dynamics` says what that does).
+        policy: False takes the clipped surrogate out of the meta-loss.
         rematerialize_iterations: the backward pass computes each iteration's updates again.
         statistics: the metrics also tell of the agent's own gradient of the meta-loss,
             "agent_gradient", its `log_histogram`.
@@ -68,6 +69,7 @@ class Bilevel:
     meta_rollout_length: int
     agent_l2: float = 0.0
     through_dynamics: bool = False
+    policy: bool = True
     rematerialize_iterations: bool = False
     statistics: bool = False
     whole: Rule | None = None
@@ -119,7 +121,10 @@ class Bilevel:
         state, metrics = jax.lax.scan(one, state, inner, length=self.inner_updates)
         key = derive(state.key, "meta", state.iteration)
         state, batch, episodes = self._play(state, last, hparams, key, self.meta_rollout_length)
-        loss, _ = self.learner.loss(state.params, batch, hparams)
+        # Without advantages the surrogate is 0, and so is its derivative.
+        nothing = jnp.zeros_like(batch.advantage)
+        judged = batch if self.policy else batch._replace(advantage=nothing)
+        loss, _ = self.learner.loss(state.params, judged, hparams)
         loss += 0.5 * self.agent_l2 * optax.tree.norm(state.params, squared=True)
         summed = {name: jnp.sum(metrics.pop(name)) + episodes[name] for name in episodes}
         means = {name: jnp.mean(value) for name, value in metrics.items()}

@@ -85,6 +85,8 @@ class MetaConfig:
             recorded log-probabilities, as in the official PPO code; the ratio of the meta-loss is
             then 1 whatever the rule does, and its clipped surrogate has no derivative. Off,
             rollouts are data.
+        policy_in_meta_loss: off, with rollouts as data, the clipped surrogate has no derivative in
+            the meta-loss either, and what moves the rule is the critic's error and the entropy.
         rematerialize: what the backward pass computes again instead of keeping it: "nothing",
             "updates", or "iterations" (of them, and of what happens inside, updates).
         max_skipped: meta-gradients in a row that may be non-finite before the training stops.
@@ -108,6 +110,7 @@ class MetaConfig:
     agent_l2: float = 0.0
     meta_l2: float = 0.0
     through_dynamics: bool = False
+    policy_in_meta_loss: bool = True
     rematerialize: str = "updates"
     max_skipped: int = 10
     num_envs: int = 256
@@ -134,6 +137,12 @@ class MetaConfig:
         check_number("agent_l2", self.agent_l2, 0.0)
         check_number("meta_l2", self.meta_l2, 0.0)
         check_flag("through_dynamics", self.through_dynamics)
+        check_flag("policy_in_meta_loss", self.policy_in_meta_loss)
+        if self.through_dynamics and not self.policy_in_meta_loss:
+            raise LoptrlError(
+                "through_dynamics leaves the meta-loss's surrogate without a derivative, got "
+                "policy_in_meta_loss=false with it, which does so for rollouts as data; give one"
+            )
         if self.rematerialize not in REMATERIALIZE:
             raise LoptrlError(
                 f"rematerialize must be one of {', '.join(REMATERIALIZE)}, "
@@ -204,6 +213,8 @@ class MetaConfig:
         """JSON form; `from_dict` reads it back."""
         data = dataclasses.asdict(self)
         data["phases"] = [dataclasses.asdict(phase) for phase in self.phases]
+        if self.policy_in_meta_loss:  # As in runs that were stored before there was the setting.
+            del data["policy_in_meta_loss"]
         return data
 
     @classmethod

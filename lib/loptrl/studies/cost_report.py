@@ -22,6 +22,7 @@ from loptrl.studies import meta_recipes, meta_runs, optim4rl_l2_report
 from loptrl.studies.evidence import Compute, StudyEvidence, gather
 from loptrl.studies.meta_cost import (
     AGENTS,
+    EIGHT,
     ENVIRONMENTS,
     GIB,
     INNER_UPDATES,
@@ -145,7 +146,7 @@ def headline(evidence: StudyEvidence) -> str:
 
 
 def on_causes(evidence: StudyEvidence) -> str:
-    """What the path through the physics and rematerialisation have in the memory, each alone."""
+    """What path, rematerialisation and number of agents have in the memory, each alone."""
     pairs = {
         "the path through the physics takes {:.1f} times the memory where nothing is "
         "rematerialised": ("official", "nothing"),
@@ -157,7 +158,16 @@ def on_causes(evidence: StudyEvidence) -> str:
     }
     ratios = {words: memory_ratio(evidence, *ways) for words, ways in pairs.items()}
     parts = [words.format(ratio) for words, ratio in ratios.items() if ratio is not None]
-    return f"At the official size {'; '.join(parts)}." if parts else "No sizes can be compared yet."
+    words = [
+        f"At the official size {'; '.join(parts)}." if parts else "No sizes can be compared yet."
+    ]
+    eight = gib(evidence, arm_name("updates", *EIGHT))
+    if np.isfinite(eight):
+        words.append(
+            "Eight such agents on one device, stepped one after another, need "
+            f"{eight:.2f} GiB with rollouts as data and rematerialised updates."
+        )
+    return " ".join(words)
 
 
 def memory_figure(evidence: StudyEvidence) -> Figure:

@@ -22,12 +22,18 @@ __all__ = ["age_figure", "histogram_figure", "updates_figure", "whole_figure"]
 
 _NOTHING = "Not drawn: no run of these arms is stored."
 
-_COLOURS = {"data": style.COLOURS["optim4rl"], "physics": style.GREY}
+_COLOURS = {
+    "data": style.COLOURS["optim4rl"],
+    "critic": style.COLOURS["adam_equal_betas"],
+    "physics": style.GREY,
+}
 _DASHES = {"still": (0, (2.4, 1.0)), "changing": "-"}
 _FACES = {"still": "white", "changing": None}
 _WORDS = {
     ("data", "still"): "rollouts as data, nothing changes",
     ("data", "changing"): "rollouts as data, under change",
+    ("critic", "still"): "as data, no policy's part, nothing changes",
+    ("critic", "changing"): "as data, no policy's part, under change",
     ("physics", "still"): "through physics, nothing changes",
     ("physics", "changing"): "through physics, under change",
 }

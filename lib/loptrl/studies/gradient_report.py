@@ -39,7 +39,7 @@ __all__ = [
     "on_whole",
 ]
 
-ENDS = ("small_data", "small_physics", "adam")
+ENDS = ("small_data", "small_critic", "small_physics", "adam")
 """The arms of the last graph."""
 
 OFFICIAL_UPDATES = 4
@@ -52,6 +52,11 @@ SAID = {
         "causes the need for memory and the noise."
     ),
 }
+_ROLLOUTS = {
+    "data": "data",
+    "critic": "data, no policy in the meta-loss",
+    "physics": "through the physics",
+}
 _SHORT = {
     "C15": "meta-gradients under change are extremely noisy",
     "C16": "pipeline training brings gradients closer to IID",
@@ -61,7 +66,7 @@ _SHORT = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Both:
-    """The gradients, the evaluations of the two small meta-trainings, and the memory.
+    """The gradients, the evaluations of the small meta-trainings, and the memory.
 
     Attributes:
         gradients: the runs of study 8.
@@ -149,7 +154,27 @@ def _h1(both: Both) -> Verdict:
     verdict = verdicts.h1(both.memory_ratio, *agreements, *finals, rng=shared.rng())
     return verdict.noting(_fewer_updates(both)).noting(
         "Through the physics the policy's part of the meta-loss has no derivative (see *Meta-"
-        "trained both ways*), so that the two differ in more than the path."
+        f"trained both ways*), so that the two differ in more than the path. {_path_alone(both)}"
+    )
+
+
+def _path_alone(both: Both) -> str:
+    """Through the physics against rollouts as data where both are without the policy's part."""
+    agreements = [_agreement(both, "small", path, "changing") for path in ("physics", "critic")]
+    finals = [_finals(both, arm) for arm in ("small_physics", "small_critic")]
+    parts = [
+        f"{words} {stats.difference_ci(*values, of, rng=shared.rng())}"
+        for words, values, of in (
+            ("agreement", agreements, stats.mean),
+            ("final return", finals, stats.iqm),
+        )
+        if min(v.size for v in values) >= verdicts.MINIMUM_SEEDS
+    ]
+    if not parts:
+        return "What the path does alone is not stored yet."
+    return (
+        "Against rollouts as data without that part too, which leaves the path alone, through the "
+        f"physics minus not: {', '.join(parts)}."
     )
 
 
@@ -234,8 +259,7 @@ def on_agreement(both: Both) -> str:
             for k in INNER_UPDATES[size]:
                 arms = [arm_name(size, path, world, k) for world in WORLDS]
                 cells = [_cell(both, arm, "meta_agreement") for arm in arms]
-                words = "through the physics" if path == "physics" else "data"
-                rows.append((_environments(both, size), words, k, *cells))
+                rows.append((_environments(both, size), _ROLLOUTS[path], k, *cells))
     columns = ["environments", "rollouts", "inner updates", "nothing changes", "under change"]
     table = status_page.as_markdown(pd.DataFrame(rows, columns=columns))
     return paragraphs([table, *shared.decided(claims(both), SAID, "C15")])
@@ -302,7 +326,7 @@ def on_ages(both: Both) -> str:
 
 
 def on_ends(both: Both) -> str:
-    """What the two small meta-trainings end with, the verdict of H1, and what is missing."""
+    """What the small meta-trainings end with, the verdict of H1, and what is missing."""
     decided = shared.decided(claims(both), SAID, "H1")
     return paragraphs([shared.finals(both.ends, ENDS), *decided, _overview(both)])
 

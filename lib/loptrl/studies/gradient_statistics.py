@@ -17,11 +17,19 @@ LIFE = 64
 INNER_UPDATES = {"full": (1, 2, 4, 8), "small": (1, 2, 4)}
 """By size: 256 environments an agent, and 32, at which the path through the physics fits."""
 
-PATHS = {"full": ("data",), "small": ("data", "physics")}
-"""By size: rollouts are data, or the meta-gradient flows through the physics, too."""
+PATHS = {"full": ("data",), "small": ("data", "critic", "physics")}
+"""By size: rollouts are data; the same without the policy's part of the meta-loss, which the path
+through the physics leaves without a derivative; the meta-gradient flows through the physics, too.
+"""
 
 WORLDS = ("still", "changing")
 
+_WORDS = {
+    "data": "rollouts as data",
+    "critic": "rollouts as data, no policy in the meta-loss",
+    "physics": "through the physics",
+}
+_LOOKS = {"data": "optim4rl", "critic": "optim4rl:second", "physics": "optim4rl:published"}
 _LONG, _SHORT, _SMALL = 11_141_120, 2_785_280, 261_120
 _AGENTS = 8
 
@@ -42,15 +50,15 @@ def _arm(size: str, path: str, world: str, inner_updates: int) -> Arm:
     }
     if path == "physics":
         settings["through_dynamics"] = True
+    elif path == "critic":
+        settings["policy_in_meta_loss"] = False
     elif not full:
         settings["compare_whole"] = True
-    words = "through the physics" if path == "physics" else "rollouts as data"
     what = "the changing Ant" if world == "changing" else "the Ant, nothing changes"
     updates = f"{inner_updates} inner update{'s' if inner_updates > 1 else ''}"
-    label = f"{what}: {words}, {updates}, {settings['num_envs']} environments"
-    look = "optim4rl:published" if path == "physics" else "optim4rl"
+    label = f"{what}: {_WORDS[path]}, {updates}, {settings['num_envs']} environments"
     name = arm_name(size, path, world, inner_updates)
-    return Arm(name, label, look, settings, env_steps={"laptop": steps})
+    return Arm(name, label, _LOOKS[path], settings, env_steps={"laptop": steps})
 
 
 _ARMS = [

@@ -12,6 +12,7 @@ from loptrl.studies.meta_study import MetaStudy
 
 __all__ = [
     "AGENTS",
+    "EIGHT",
     "ENVIRONMENTS",
     "GIB",
     "INNER_UPDATES",
@@ -47,6 +48,9 @@ OFFICIAL = (2048, 4, 1)
 """Environments, inner updates and agents of the official code on one of its devices, were there
 only one."""
 
+EIGHT = (2048, 4, 8)
+"""Eight agents of the official size on one device; analysed, not run: minutes a meta-iteration."""
+
 _MIDDLE = (128, 4, 1)
 _FITS = 4 * 128
 """Environments times inner updates through the physics that are also run: they take 2 GiB."""
@@ -58,13 +62,13 @@ def arm_name(way: str, environments: int, inner_updates: int, agents: int) -> st
 
 
 def _arm(way: str, environments: int, inner_updates: int, agents: int) -> Arm:
-    through = "through_dynamics" in _SETTINGS[way]
+    too_much = "through_dynamics" in _SETTINGS[way] and environments * inner_updates > _FITS
     settings = {
         **_SETTINGS[way],
         "num_envs": environments,
         "inner_updates": inner_updates,
         "agents": agents,
-        "timed": 0 if through and environments * inner_updates > _FITS else 2,
+        "timed": 0 if too_much or (environments, inner_updates, agents) == EIGHT else 2,
     }
     label = f"{WAYS[way]}: {environments} environments, {inner_updates} inner updates, {agents} "
     label += "agents" if agents > 1 else "agent"
@@ -78,7 +82,7 @@ def _sizes(way: str) -> list[tuple[int, int, int]]:
     if way in ("physics", "updates"):
         sizes += [(_MIDDLE[0], k, agents) for k in INNER_UPDATES]
     if way == "updates":
-        sizes += [(_MIDDLE[0], updates, n) for n in AGENTS]
+        sizes += [(_MIDDLE[0], updates, n) for n in AGENTS] + [EIGHT]
     return list(dict.fromkeys(sizes))
 
 

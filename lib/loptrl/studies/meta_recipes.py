@@ -142,6 +142,10 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
         "small_physics": Recipe(
             f"{_SMALL_WORDS}, the meta-gradient through the physics", _small(through_dynamics=True)
         ),
+        "small_critic": Recipe(
+            f"{_SMALL_WORDS}, rollouts as data, the meta-loss without the policy's part",
+            _small(policy_in_meta_loss=False),
+        ),
         **{name: _on_grid(*point) for name, point in GRID.items() if name != "stationary"},
     },
     "open": {

@@ -132,6 +132,7 @@ def _meta_program(
             config.meta_rollout_length,
             config.agent_l2,
             config.through_dynamics,
+            config.policy_in_meta_loss,
             config.rematerialize == "iterations",
             statistics,
             whole,

@@ -1,4 +1,4 @@
-"""Study 8's meta-training both ways: through the physics and not, evaluated on the changing Ant."""
+"""Study 8's small meta-trainings, through the physics and not, evaluated on the changing Ant."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ STUDY = of(
             seeds={},
         ),
         learned_arm(
+            "small_critic",
+            "Optim4RL (as data, no policy in the meta-loss)",
+            "optim4rl:second",
+            "optim4rl/small_critic",
+            seeds={},
+        ),
+        learned_arm(
             "small_physics",
             "Optim4RL (through the physics)",
             "optim4rl:published",
@@ -27,4 +34,5 @@ STUDY = of(
         ),
     ],
 )
-"""Two meta-trainings at a size where both fit, that differ in `through_dynamics` alone."""
+"""Three meta-trainings at a size where all fit: two that differ in `through_dynamics` alone, and
+one whose meta-loss is data's without the part that the path through the physics does without."""

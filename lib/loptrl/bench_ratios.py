@@ -1,0 +1,106 @@
+"""What `loptrl bench` can measure by name, and which ratios of it are looked at. Without jax."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+__all__ = [
+    "BRAX",
+    "BRAX_ALL",
+    "EVOLUTION",
+    "EVOLUTION_ALL",
+    "FLOOR",
+    "META",
+    "OURS",
+    "PAIRS",
+    "THEIRS",
+    "Pair",
+    "Ratio",
+    "ratios",
+]
+
+OURS = "adam_collapse/adam"
+"""Study 1's agent: PPO with Adam on the spring Ant."""
+
+BRAX = "brax"
+"""Brax's own trainer in the place of an arm, as it comes: a CPU is one device to it."""
+
+BRAX_ALL = "brax:all"
+"""The same with one host device per core, which is how our agent runs."""
+
+EVOLUTION = "evolution"
+"""Trainings of a generation's members, OPEN's evolution on Breakout, on one device of one core."""
+
+EVOLUTION_ALL = "evolution:all"
+"""The same with one host device per core."""
+
+META = "meta"
+"""The main meta-training of Optim4RL: eight agents, 2048 environments in all, on all devices."""
+
+FLOOR = "floor:"
+"""Before STUDY/ARM: how fast that arm would be, did its rule cost its arithmetic alone."""
+
+THEIRS: Mapping[str, str] = {
+    "official:open": "open_multitask/breakout.open",
+    "official:open_multi": "open_multitask/breakout.open_multi",
+    "purejaxrl": "open_multitask/breakout.adam",
+}
+"""Others' code on Breakout -> the same here: OPEN, both sizes of the rule, and PPO with Adam."""
+
+
+class Pair(NamedTuple):
+    """Two measurements whose ratio was asked for before anything was measured.
+
+    Attributes:
+        ours: the name of the one that is divided.
+        by: the name of the other.
+        wanted: the least ratio.
+    """
+
+    ours: str
+    by: str
+    wanted: float
+
+
+PAIRS = (
+    Pair(THEIRS["official:open"], "official:open", 2.5),
+    Pair(THEIRS["official:open_multi"], "official:open_multi", 2.0),
+    Pair(THEIRS["purejaxrl"], "purejaxrl", 1.0),
+    Pair("optim4rl_l2/drift", OURS, 0.75),
+    Pair("brax_ant/ant.optim4rl", "brax_ant/ant.adam", 0.75),
+    Pair("brax_ant/ant.open", "brax_ant/ant.adam", 0.75),
+    Pair(EVOLUTION_ALL, EVOLUTION, 1.7),
+)
+"""The ratios of throughput that this library was built for."""
+
+
+class Ratio(NamedTuple):
+    """How many times the env steps per second of `by` are made by `ours`.
+
+    Attributes:
+        ours: the name of the one that is divided.
+        by: the name of the other.
+        value: the ratio.
+        wanted: the least ratio of `PAIRS`; None for a ratio to a floor, which is at most 1.
+    """
+
+    ours: str
+    by: str
+    value: float
+    wanted: float | None
+
+
+def ratios(rates: Mapping[str, float]) -> list[Ratio]:
+    """Those of `PAIRS` of which both were measured, and of each arm to its floor.
+
+    Args:
+        rates: env steps per second by name.
+    """
+    pairs: list[tuple[str, str, float | None]] = [*PAIRS]
+    pairs += [(name, f"{FLOOR}{name}", None) for name in rates]
+    return [
+        Ratio(ours, by, rates[ours] / rates[by], wanted)
+        for ours, by, wanted in pairs
+        if ours in rates and by in rates
+    ]
