@@ -20,7 +20,10 @@ LIBRARY = repo_root() / "lib" / "loptrl"
 NOTEBOOKS = sorted((repo_root() / "notebooks").glob("*.md"))
 
 FLOORS = {"envs": 1, "optimizers": 1, "ppo": 2, "meta": 3, "studies": 4}
-FACES = {"cli", "meta_cli", "weights_cli", "book", "book_site", "bench", "bench_others", "__main__"}
+FACES = {
+    *("cli", "meta_cli", "weights_cli", "book", "book_site", "__main__"),
+    *("bench", "bench_floor", "bench_measure", "bench_others"),
+}
 FACE = 5
 # Beyond the order of the floors: these do not know each other at all.
 STRANGERS = {
@@ -30,7 +33,7 @@ STRANGERS = {
 }
 # Each of these enters by one adapter. The benchmark compares with brax's own trainer.
 ADAPTERS = {
-    "brax": {"envs", "bench"},
+    "brax": {"envs", "bench_measure"},
     "gymnax": {"envs"},
     "evosax": {"meta"},
     "sklearn": {"meta"},
