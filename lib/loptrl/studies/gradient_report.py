@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from loptrl import stats, status_page, verdicts
+from loptrl.stats import Estimate
 from loptrl.studies import (
     adam_collapse,
     changing_ant_evidence,
@@ -160,21 +161,51 @@ def _h1(both: Both) -> Verdict:
 
 def _path_alone(both: Both) -> str:
     """Through the physics against rollouts as data where both are without the policy's part."""
-    agreements = [_agreement(both, "small", path, "changing") for path in ("physics", "critic")]
-    finals = [_finals(both, arm) for arm in ("small_physics", "small_critic")]
     parts = [
-        f"{words} {stats.difference_ci(*values, of, rng=shared.rng())}"
-        for words, values, of in (
-            ("agreement", agreements, stats.mean),
-            ("final return", finals, stats.iqm),
-        )
-        if min(v.size for v in values) >= verdicts.MINIMUM_SEEDS
+        f"agreement {apart} with {k} inner update{'s' if k > 1 else ''}"
+        for k in INNER_UPDATES["small"]
+        if (apart := _path_in_agreement(both, k)) is not None
     ]
+    finals = [_finals(both, arm) for arm in ("small_physics", "small_critic")]
+    if min(v.size for v in finals) >= verdicts.MINIMUM_SEEDS:
+        apart = stats.difference_ci(*finals, stats.iqm, rng=shared.rng())
+        parts.append(f"final return {apart}")
     if not parts:
         return "What the path does alone is not stored yet."
     return (
         "Against rollouts as data without that part too, which leaves the path alone, through the "
         f"physics minus not: {', '.join(parts)}."
+    )
+
+
+def _path_in_agreement(both: Both, inner_updates: int) -> Estimate | None:
+    """Agreement under change through the physics minus that of data without the policy's part.
+
+    Seeds are paired, for both are made of the same agents; None with too few of them.
+    """
+    arms = [arm_name("small", path, "changing", inner_updates) for path in ("physics", "critic")]
+    values = [both.gradients.per_seed(arm, "meta_agreement") for arm in arms]
+    if min(v.size for v in values) < verdicts.MINIMUM_SEEDS:
+        return None
+    paired = values[0].size == values[1].size
+    return stats.difference_ci(*values, stats.mean, rng=shared.rng(), paired=paired)
+
+
+def _without_policy(both: Both) -> str:
+    """What the lower agreement through the physics comes from, in a sentence for the first screen.
+
+    Nothing where it is not stored.
+    """
+    apart = _path_in_agreement(both, OFFICIAL_UPDATES)
+    if apart is None:
+        return ""
+    own = estimate(_agreement(both, "small", "critic", "changing"), stats.mean)
+    lower, clear = apart.value < 0, apart.low > 0 or apart.high < 0
+    came = "the path itself lowers it" if lower else "the path does not lower it"
+    return (
+        "Through the physics the part of the meta-loss that judges the policy has no derivative; "
+        f"with rollouts as data and without that part, too, the agreement under change is {own}: "
+        f"{came if clear else 'whether the path lowers it is not settled'} ({apart})."
     )
 
 
@@ -231,7 +262,8 @@ def headline(both: Both) -> str:
     else:
         answer = "**No arm of this study is stored in both worlds: nothing can be said yet.**"
     decided = shared.statuses(claims(both), _SHORT, incomplete=both.incomplete)
-    return paragraphs([answer, f"{decided} {_other_length(both)}".rstrip()])
+    said = (decided, _other_length(both), _without_policy(both))
+    return paragraphs([answer, " ".join(words for words in said if words)])
 
 
 def _other_length(both: Both) -> str:
