@@ -149,7 +149,7 @@ def test_a_floor_stands_beneath_its_arm(monkeypatch):
     with pytest.raises(
         LoptrlError, match="floor: with an arm of a learned rule, got floor:open_mu"
     ):
-        bench_measure.measure_floor("floor:open_multitask/breakout.adam", 1.0)
+        bench.report(1.0, [arm, "floor:open_multitask/breakout.adam"])
 
 
 def test_a_floor_is_the_agent_with_adam_and_the_arithmetic(monkeypatch):

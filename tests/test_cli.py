@@ -57,7 +57,7 @@ def test_status_of_nothing_and_of_something(data, capsys, monkeypatch):
     assert "control_0.02" in out and "breakout.open_multi" in out
     # Study 1, and the two hand-designed optimizers of the others: 8 and 4 arms of 2 seeds.
     # The authors' three weights in study 3, with and without change; ours are not planned here.
-    # Study 7 has 29 measurements and no weights, study 9 two arms of Adam, study 10 one, and four
+    # Study 7 has 30 measurements and no weights, study 9 two arms of Adam, study 10 one, and four
     # with the OPEN authors' weights, study 11 five of Adam and two with the Optim4RL authors'.
     missing = len([line for line in out.splitlines() if "missing" in line])
     assert missing == 36 + 16 + 8 + 30 + 4 + 3 + 15

@@ -199,6 +199,8 @@ def test_settings_are_those_of_meta_iterations(place, capsys):
     assert "hidden" in capsys.readouterr().err
     with pytest.raises(LoptrlError, match="timed must be a whole number of at least 0, got -1"):
         meta_cost.STUDY.specs("smoke", timed=-1)
+    with pytest.raises(LoptrlError, match="got policy_in_meta_loss=false with it"):
+        StatisticsConfig(through_dynamics=True, policy_in_meta_loss=False)
     with pytest.raises(LoptrlError, match="compare_whole is for optim4rl"):
         StatisticsConfig(rule="open", learning_rate=None, compare_whole=True)
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loptrl import provenance
-from loptrl.bench_measure import NAMED, spec_of
+from loptrl.bench_measure import NAMED, floor_spec_of, spec_of
 from loptrl.bench_ratios import FLOOR, THEIRS, ratios
 from loptrl.errors import LoptrlError, StoreError
 from loptrl.files import write_together
@@ -113,8 +113,8 @@ def report(
 
     Raises:
         StoreError: the file cannot be written; the measurements are in its words.
-        LoptrlError: `seconds` is not above 0, an arm is unknown, a checkout is none, or a
-            measurement failed.
+        LoptrlError: `seconds` is not above 0, an arm is unknown or has no floor, a checkout is
+            none, or a measurement failed.
     """
     checkouts = Checkouts() if checkouts is None else checkouts
     if not seconds > 0:
@@ -123,7 +123,7 @@ def report(
         if name in THEIRS:
             checkouts.folder(name)
         elif name not in NAMED:
-            spec_of(name.removeprefix(FLOOR))
+            (floor_spec_of if name.startswith(FLOOR) else spec_of)(name)
     order = [*names, names[0]] if len(names) > 1 else list(names)
     results = [(name, _in_process(name, seconds, checkouts)) for name in order]
     first = [r["env_steps_per_s"] for name, r in results if name == names[0]]

@@ -20,6 +20,7 @@ from loptrl.specs import RunSpec, plain
 
 __all__ = [
     "NAMED",
+    "floor_spec_of",
     "measure_arm",
     "measure_brax",
     "measure_evolution",
@@ -66,13 +67,8 @@ def measure_floor(name: str, seconds: float) -> dict[str, float]:
     Raises:
         LoptrlError: there is no such arm, its weights are not here, or its rule is hand-designed.
     """
-    spec = spec_of(name.removeprefix(FLOOR))
+    spec = floor_spec_of(name)
     config = PPOConfig.from_dict(plain(spec.config))
-    if config.optimizer.weights is None:
-        raise LoptrlError(
-            f"expected {FLOOR} with an arm of a learned rule, got {name}, whose rule is "
-            f"{config.optimizer.name}; its own rate is what a floor would be"
-        )
     count = devices.prepare()
     import jax
 
@@ -137,6 +133,22 @@ def spec_of(name: str) -> RunSpec:
             "studies and arms"
         )
     (spec,) = studies.get(study).specs("laptop", [arm], seeds=1)
+    return spec
+
+
+def floor_spec_of(name: str) -> RunSpec:
+    """The same for FLOOR and STUDY/ARM.
+
+    Raises:
+        LoptrlError: there is no such arm, its weights are not here, or its rule is hand-designed.
+    """
+    spec = spec_of(name.removeprefix(FLOOR))
+    rule = spec.config["optimizer"]
+    if rule.get("weights") is None:
+        raise LoptrlError(
+            f"expected {FLOOR} with an arm of a learned rule, got {name}, whose rule is "
+            f"{rule['name']}; its own rate is what a floor would be"
+        )
     return spec
 
 
