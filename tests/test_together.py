@@ -238,6 +238,45 @@ def test_agents_are_those_of_the_runs_alone(tmp_path, arm):
     assert len(frictions) == (3 if arm == "drift" else 1)
 
 
+@pytest.mark.parametrize(("asked", "taken"), [(2, 2), (3, 2), (50, 4)])
+def test_evaluations_at_once_are_those_of_each_slice(asked, taken):
+    """Fewer and longer slices, the same rows: each policy plays under the friction it had."""
+    programs = [make_program(spec) for spec in STUDY.specs("smoke", ["drift"])]
+    rows = []
+    for at_once in (1, asked):
+        group = PPOGroup(programs, at_once)
+        state, found = group.init(), [[] for _ in programs]
+        for _ in range(group.num_slices):
+            state, new = group.advance(state)
+            for own, more in zip(found, new, strict=True):
+                own += more
+        assert group.num_slices * group.env_steps_per_slice == 128 * 4
+        rows.append([pd.DataFrame(own).astype(float) for own in found])
+    assert group.num_slices == 4 // taken
+    for one, other in zip(*rows, strict=True):
+        assert list(one["env_steps"]) == [0, 128, 256, 384, 512]
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+        assert one["dynamics_friction"].nunique() > 1
+
+
+def test_a_checkpoint_of_other_slices_starts_anew_in_words(store, capsys):
+    """As when evaluations were not played at once yet."""
+    specs = [toy_spec(4, seed) for seed in range(2)]
+    Social.stop_after = 1
+    with pytest.raises(Stopped):
+        load_or_run(specs, Social, store=store, progress=False, together=2)
+    Social.slices, Social.stop_after = 0, None
+
+    class Longer(Social):
+        def __init__(self, spec):
+            super().__init__(spec)
+            self.env_steps_per_slice = 20
+
+    runs = load_or_run(specs, Longer, store=store, together=2).runs
+    assert "counts slices of other lengths; it starts from zero" in capsys.readouterr().err
+    assert [run.manifest["resumed"] for run in runs] == [0, 0] and Social.slices == 4
+
+
 def test_an_agent_that_becomes_nan_ends_alone(tmp_path, monkeypatch):
     """The others of its program go on to the same bits; it is stored up to where it ended."""
     whole, poisoned = stores(tmp_path)

@@ -137,7 +137,7 @@ class Job:
         device = checkpoints.device()
         folder = self.store.checkpoint_dir(*self.specs) / checkpoints.fingerprint(device)
         state = checkpoints.settle(program.init())
-        kept = self._resume(folder, state, slices)
+        kept = self._resume(folder, state, slices, per_slice)
         if stored and kept is None:
             return self._without(stored).compute(position, total)
         step, before = 0, {"wall_time_s": 0.0, "peak_memory_bytes": 0, "resumed": 0}
@@ -260,7 +260,9 @@ class Job:
                 f"{differs}; correct the program."
             )
 
-    def _resume(self, folder: Path, template: Any, slices: int) -> Checkpoint | None:
+    def _resume(
+        self, folder: Path, template: Any, slices: int, per_slice: int
+    ) -> Checkpoint | None:
         from loptrl import checkpoints
 
         keys = [spec.key for spec in self.specs]
@@ -272,8 +274,13 @@ class Job:
             return None if theirs == keys else f"it belongs to {', '.join(theirs)}"
 
         kept = checkpoints.load(folder, template, accept=accept, notice=self.view.notice)
-        if kept is not None and kept.step <= slices:
-            return kept
+        if kept is not None:
+            if kept.step <= slices and kept.meta["env_steps"] == kept.step * per_slice:
+                return kept
+            self.view.notice(
+                f"{self.label} has a checkpoint that counts slices of other lengths; it starts "
+                "from zero."
+            )
         others = folder.parent.glob("*/step-*") if folder.parent.is_dir() else ()
         if any(path.parent != folder for path in others):
             self.view.notice(

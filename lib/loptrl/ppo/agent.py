@@ -76,7 +76,7 @@ class Agent:
         self.evaluate = jax.jit(
             shard(
                 learner.evaluate,
-                in_specs=(state, replicated, replicated),
+                in_specs=(state._replace(opt_state=replicated), replicated, replicated),
                 out_specs=replicated,
             )
         )

@@ -44,6 +44,10 @@ class TrainState(NamedTuple):
     key: jax.Array
     iteration: jax.Array
 
+    def evaluated(self) -> TrainState:
+        """What `Learner.evaluate` reads: all but the optimizer's state and the environments'."""
+        return self._replace(opt_state=None, env=self.env._replace(world=None))
+
 
 class Learner:
     """PPO for one world and one structure, for any optimizer, which is an argument of its methods.
@@ -308,7 +312,13 @@ class Learner:
         return state, out
 
     def evaluate(self, state: TrainState, dynamics: Any, greedy: jax.Array) -> dict[str, jax.Array]:
-        """Evaluation episodes and the networks' diagnostics, for one row of the run."""
+        """Evaluation episodes and the networks' diagnostics, for one row of the run.
+
+        Args:
+            state: its `evaluated` part.
+            dynamics: the physical parameters, held fixed.
+            greedy: play the policy's mode, or sample; a bool.
+        """
         key = derive(state.key, "evaluation", state.iteration)
         returns, lengths = evaluate(
             self.world,

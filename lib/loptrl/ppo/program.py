@@ -84,7 +84,7 @@ class PPOProgram:
     def _row(
         self, state: TrainState, dynamics: Any, metrics: dict[str, Any], *, greedy: bool
     ) -> dict[str, float]:
-        evaluation = self.agent.evaluate(state, dynamics, jnp.bool_(greedy))
+        evaluation = self.agent.evaluate(state.evaluated(), dynamics, jnp.bool_(greedy))
         return self.row(int(state.iteration), dynamics, metrics | evaluation)
 
     def row(self, iteration: int, dynamics: Any, figures: dict[str, Any]) -> dict[str, float]:
@@ -115,49 +115,77 @@ class PPOGroup:
     Each has its own keys, drift and numbers, so what it computes is what it would alone, up to the
     order of floating-point sums.
 
+    An accelerator takes as long for an episode of one policy as for those of hundreds, and an
+    evaluation is many more env steps, one after another, than the rollouts of its slice. There the
+    evaluations of several slices are played as one batch, and these slices are one of this program.
+
     Args:
         programs: of the runs, with one agent and one configuration.
+        evaluations: at most how many slices are evaluated at once (a divisor of their number is
+            taken); None for 1 on CPUs, 50 elsewhere.
     """
 
-    def __init__(self, programs: Sequence[PPOProgram]) -> None:
+    def __init__(self, programs: Sequence[PPOProgram], evaluations: int | None = None) -> None:
         first = programs[0]
         self._programs = list(programs)
-        self.num_slices = first.num_slices
-        self.env_steps_per_slice = first.env_steps_per_slice
-        self._slice = jax.jit(jax.vmap(first.agent.slice, (0, 0, None)), donate_argnums=0)
-        self._evaluate = jax.jit(jax.vmap(first.agent.evaluate, (0, 0, None)))
+        most = evaluations or (1 if jax.default_backend() == "cpu" else 50)
+        self._at_once = max(n for n in range(1, most + 1) if first.num_slices % n == 0)
+        self.num_slices = first.num_slices // self._at_once
+        self.env_steps_per_slice = first.env_steps_per_slice * self._at_once
+        train = jax.vmap(first.agent.slice, (0, 0, None))
+
+        def slices(state: TrainState, dynamics: Any, hparams: HParams) -> tuple[TrainState, Any]:
+            def one(state: TrainState, now: Any) -> tuple[TrainState, Any]:
+                state, metrics = train(state, now, hparams)
+                return state, (state.evaluated(), metrics)
+
+            return jax.lax.scan(one, state, dynamics)
+
+        self._slices = jax.jit(slices, donate_argnums=0)
+        self._evaluate = jax.jit(
+            jax.vmap(jax.vmap(first.agent.evaluate, (0, 0, None)), (0, 0, None))
+        )
 
     def init(self) -> TrainState:
         """The states of all runs, stacked."""
         return _stacked([program.init() for program in self._programs])
 
     def advance(self, state: TrainState) -> tuple[TrainState, list[list[dict[str, float]]]]:
-        """One slice, and the rows of each run."""
-        iteration = int(state.iteration[0])
+        """The slices that are evaluated at once, and the rows of each run."""
         rows: list[list[dict[str, float]]] = [[] for _ in self._programs]
-        if iteration == 0:
-            self._add_rows(rows, state, 0, {}, greedy=False)
-        dynamics = _stacked([program.dynamics(iteration) for program in self._programs])
-        state, metrics = self._slice(state, dynamics, self._programs[0].hparams)
-        self._add_rows(rows, state, int(state.iteration[0]) - 1, metrics, greedy=True)
+        begun, each = int(state.iteration[0]), self._programs[0].config.iterations_per_slice
+        slices = range(self._at_once)
+        if begun == 0:
+            # As often as slices are evaluated at once, so that one program serves for both.
+            untrained = _stacked([state.evaluated() for _ in slices])
+            self._add_rows(rows, [0], [0 for _ in slices], untrained, {}, greedy=False)
+        starts = [begun + each * i for i in slices]
+        dynamics = _stacked([_stacked([p.dynamics(at) for p in self._programs]) for at in starts])
+        state, (seen, metrics) = self._slices(state, dynamics, self._programs[0].hparams)
+        ends = [at + each for at in starts]
+        self._add_rows(rows, ends, [at - 1 for at in ends], seen, metrics, greedy=True)
         return state, rows
 
     def _add_rows(
         self,
         rows: list[list[dict[str, float]]],
-        state: TrainState,
-        last: int,
+        iterations: Sequence[int],
+        lasts: Sequence[int],
+        seen: TrainState,
         metrics: dict[str, Any],
         *,
         greedy: bool,
     ) -> None:
-        dynamics = [program.dynamics_at(last) for program in self._programs]
-        evaluation = self._evaluate(state, _stacked(dynamics), jnp.bool_(greedy))
+        """Evaluate states `[slices, runs, ...]`, and give each run its rows of these iterations."""
+        dynamics = [[program.dynamics_at(last) for program in self._programs] for last in lasts]
+        evaluation = self._evaluate(
+            seen, _stacked([_stacked(of_all) for of_all in dynamics]), jnp.bool_(greedy)
+        )
         figures = jax.device_get(metrics | evaluation)
-        iteration = int(state.iteration[0])
-        for i, (program, own) in enumerate(zip(self._programs, rows, strict=True)):
-            one = {name: value[i] for name, value in figures.items()}
-            own.append(program.row(iteration, dynamics[i], one))
+        for i, iteration in enumerate(iterations):
+            for j, (program, own) in enumerate(zip(self._programs, rows, strict=True)):
+                one = {name: value[i, j] for name, value in figures.items()}
+                own.append(program.row(iteration, dynamics[i][j], one))
 
 
 def _stacked(trees: Sequence[Any]) -> Any:
