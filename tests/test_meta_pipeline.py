@@ -297,6 +297,31 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
+    ("line", "changes", "words"),
+    [
+        (["--drift", "none"], [set()], "ant"),
+        (["--drift", "friction"], [{"friction"}], "ant (friction changes)"),
+        (["--drift", "wear"], [{"strength"}], "ant (wear changes)"),
+        (["--drift", "changing"], [{"friction", "strength"}], "ant (friction and wear change)"),
+        (
+            ["--phase", "ant:none:0.5", "--phase", "humanoid:wear"],
+            [set(), {"strength"}],
+            "ant, then humanoid (wear changes)",
+        ),
+    ],
+)
+def test_what_changes_is_named_on_the_command_line(line, changes, words, monkeypatch):
+    def seen(name, config, trained_on, **rest):
+        assert [set(phase.drift) for phase in config.phases] == changes
+        assert trained_on == words
+        raise LoptrlError("seen")
+
+    monkeypatch.setattr(meta_runs, "train", seen)
+    with pytest.raises(SystemExit):
+        cli.main(["meta", "optim4rl", "--name", "x", *line])
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
         ([], "give the weights a name with --name, or take a --recipe"),

@@ -107,7 +107,7 @@ class ByGradients(_Training):
     task: Word = None
     """The agents' world: ant, humanoid, or a probe."""
     drift: Word = None
-    """What changes in it: none or changing."""
+    """What changes in it: none, friction, wear (of the motors), or changing, which is both."""
     phase: Annotated[Texts, tyro.conf.arg(metavar="WORLD:DRIFT:SHARE")] = ()
     """A phase of a curriculum, instead of task and drift; repeat for several."""
     agents: Count = None
@@ -150,9 +150,7 @@ class ByGradients(_Training):
         return MetaConfig(rule=self.rule)
 
     def _words(self, config: Any) -> str:
-        return ", then ".join(
-            f"{phase.world}{' (changing)' if phase.drift else ''}" for phase in config.phases
-        )
+        return ", then ".join(map(_phase_words, config.phases))
 
     def _told(self, frame: Any) -> str:
         return f"{len(frame)} meta-iterations, {int(frame['skipped'].iloc[-1])} skipped"
@@ -201,6 +199,14 @@ def _number_or_none(name: str, text: str, kind: type[int] | type[float]) -> int 
     except ValueError:
         flag, what = name.replace("_", "-"), "a whole number" if kind is int else "a number"
         raise LoptrlError(f"--{flag} expects {what} or none, got {text!r}") from None
+
+
+def _phase_words(phase: Any) -> str:
+    """Such as "ant (friction and wear change)"."""
+    changes = [{"strength": "wear"}.get(name, name) for name in sorted(phase.drift)]
+    if not changes:
+        return phase.world
+    return f"{phase.world} ({' and '.join(changes)} change{'s' if len(changes) == 1 else ''})"
 
 
 def _phase(text: str) -> dict[str, object]:

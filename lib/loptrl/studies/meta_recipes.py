@@ -41,8 +41,15 @@ def changing(life: int) -> dict[str, Any]:
     }
 
 
-DRIFTS: Mapping[str, Mapping[str, Any]] = {"none": {}, "changing": changing(_LIFE)}
-"""Study 1's drift with five regimes to a life; with its own period few lives would see a change."""
+_CHANGES = changing(_LIFE)
+DRIFTS: Mapping[str, Mapping[str, Any]] = {
+    "none": {},
+    "changing": _CHANGES,
+    "friction": {"friction": _CHANGES["friction"]},
+    "wear": {"strength": _CHANGES["strength"]},
+}
+"""Study 1's drift, and its two parts, with five regimes to a life; with its own period few lives
+would see a change."""
 
 
 @dataclasses.dataclass(frozen=True)
