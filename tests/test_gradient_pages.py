@@ -29,7 +29,7 @@ from loptrl.studies import (
     optim4rl_l2,
     physics_path,
 )
-from loptrl.studies.gradient_evidence import distances_to_iid
+from loptrl.studies.gradient_evidence import GradientEvidence, distances_to_iid
 from loptrl.studies.meta_recipes import RECIPES
 
 GRADIENTS, COSTS = "08_gradient_statistics", "07_meta_cost"
@@ -291,6 +291,30 @@ def test_the_pages_when_all_is_there(both, costs):
     assert "40 times less" in texts[0] and "not run" in said and "Missing" not in said
     assert "Eight such agents on one device, stepped one after another, need " in said
     assert "1.3 device hours" in said
+
+
+def test_more_inner_updates_are_compared_with_the_fewest(both, monkeypatch):
+    """The most minus the fewest, of each size by itself; two seeds say nothing."""
+    values = {
+        "full.data.changing.8": [0.8, 0.8, 0.8],
+        "full.data.changing.1": [0.3, 0.3, 0.3],
+        "full.data.still.8": [0.4, 0.4, 0.4],
+        "full.data.still.1": [0.5, 0.5, 0.5],
+        "small.data.changing.4": [0.2, 0.2],
+        "small.data.changing.1": [0.1, 0.1, 0.1],
+    }
+
+    def per_seed(self, arm, name, **rest):
+        return np.array(values.get(arm, []))
+
+    monkeypatch.setattr(GradientEvidence, "per_seed", per_seed)
+    said = gradient_report.on_agreement(dataclasses.replace(both))
+    assert (
+        "With 256 environments and rollouts as data, 8 inner updates instead of 1 change the "
+        "agreement by 0.50 [0.50, 0.50] under change and -0.100 [-0.100, -0.100] where nothing "
+        "changes."
+    ) in said
+    assert "With 32 environments" not in said
 
 
 def test_the_committed_measurements_keep_the_bounds_of_memory(tmp_path):

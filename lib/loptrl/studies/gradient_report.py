@@ -294,7 +294,29 @@ def on_agreement(both: Both) -> str:
                 rows.append((_environments(both, size), _ROLLOUTS[path], k, *cells))
     columns = ["environments", "rollouts", "inner updates", "nothing changes", "under change"]
     table = status_page.as_markdown(pd.DataFrame(rows, columns=columns))
-    return paragraphs([table, *shared.decided(claims(both), SAID, "C15")])
+    grown = [_with_more_updates(both, size) for size in PATHS]
+    said = " ".join(words for words in grown if words)
+    return paragraphs([table, said, *shared.decided(claims(both), SAID, "C15")])
+
+
+def _with_more_updates(both: Both, size: str) -> str:
+    """What the most inner updates do to the agreement, beside the fewest, with rollouts as data."""
+    few, most = INNER_UPDATES[size][0], INNER_UPDATES[size][-1]
+    parts = []
+    for world, words in (("changing", "under change"), ("still", "where nothing changes")):
+        more, less = (
+            both.gradients.per_seed(arm_name(size, "data", world, k), "meta_agreement")
+            for k in (most, few)
+        )
+        if min(more.size, less.size) >= verdicts.MINIMUM_SEEDS:
+            found = stats.difference_ci(more, less, stats.mean, rng=shared.rng())
+            parts.append(f"{found} {words}")
+    if not parts:
+        return ""
+    return (
+        f"With {_environments(both, size)} environments and rollouts as data, {most} inner updates "
+        f"instead of {few} change the agreement by {' and '.join(parts)}."
+    )
 
 
 def _long_agreements(both: Both) -> list[np.ndarray]:
