@@ -310,7 +310,7 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
         ),
     ],
 )
-def test_what_changes_is_named_on_the_command_line(line, changes, words, monkeypatch):
+def test_what_changes_is_named_on_the_command_line(line, changes, words, monkeypatch, capsys):
     def seen(name, config, trained_on, **rest):
         assert [set(phase.drift) for phase in config.phases] == changes
         assert trained_on == words
@@ -319,6 +319,7 @@ def test_what_changes_is_named_on_the_command_line(line, changes, words, monkeyp
     monkeypatch.setattr(meta_runs, "train", seen)
     with pytest.raises(SystemExit):
         cli.main(["meta", "optim4rl", "--name", "x", *line])
+    assert capsys.readouterr().err == "loptrl: seen\n"
 
 
 @pytest.mark.parametrize(

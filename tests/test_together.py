@@ -16,7 +16,7 @@ from loptrl import checkpoints
 from loptrl.drive import load_or_run
 from loptrl.errors import LoptrlError, Stopped, StoreError
 from loptrl.ppo.config import PPOConfig
-from loptrl.ppo.program import PPOGroup
+from loptrl.ppo.program import PPOGroup, PPOProgram
 from loptrl.runs import Store
 from loptrl.studies.base import Arm, Budget, Study
 from loptrl.studies.training import make_program
@@ -238,10 +238,11 @@ def test_agents_are_those_of_the_runs_alone(tmp_path, arm):
     assert len(frictions) == (3 if arm == "drift" else 1)
 
 
-@pytest.mark.parametrize(("asked", "taken"), [(2, 2), (3, 2), (50, 4)])
+@pytest.mark.parametrize(("asked", "taken"), [(3, 2), (16, 4)])
 def test_evaluations_at_once_are_those_of_each_slice(asked, taken):
-    """Fewer and longer slices, the same rows: each policy plays under the friction it had."""
-    programs = [make_program(spec) for spec in STUDY.specs("smoke", ["drift"])]
+    """Fewer and longer slices, the same rows: each policy plays under the friction it had last."""
+    specs = STUDY.specs("smoke", ["drift"], env_steps=1024, eval_every=256)
+    programs = [make_program(spec) for spec in specs]
     rows = []
     for at_once in (1, asked):
         group = PPOGroup(programs, at_once)
@@ -250,13 +251,42 @@ def test_evaluations_at_once_are_those_of_each_slice(asked, taken):
             state, new = group.advance(state)
             for own, more in zip(found, new, strict=True):
                 own += more
-        assert group.num_slices * group.env_steps_per_slice == 128 * 4
+        assert group.num_slices * group.env_steps_per_slice == 1024
         rows.append([pd.DataFrame(own).astype(float) for own in found])
     assert group.num_slices == 4 // taken
     for one, other in zip(*rows, strict=True):
-        assert list(one["env_steps"]) == [0, 128, 256, 384, 512]
+        assert list(one["env_steps"]) == [0, 256, 512, 768, 1024]
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
-        assert one["dynamics_friction"].nunique() > 1
+        assert one["dynamics_friction"].nunique() > 2
+
+
+class TwoAtOnce(Social):
+    """Its group makes two slices of the runs in one of its own."""
+
+    def beside(self, others):
+        class Longer(Group):
+            def __init__(self, toys):
+                super().__init__(toys)
+                self.num_slices //= 2
+                self.env_steps_per_slice *= 2
+
+            def advance(self, states):
+                states, first = super().advance(states)
+                states, second = super().advance(states)
+                return states, [[*a, *b] for a, b in zip(first, second, strict=True)]
+
+        return Longer([self, *others])
+
+
+def test_a_run_that_ends_within_a_slice_of_its_group_is_stored_up_to_there(tmp_path):
+    alone, both = stores(tmp_path)
+    specs = [toy_spec(6, seed, diverge_at=3) for seed in range(2)]
+    expected = load_or_run(specs, Social, store=alone, progress=False).runs
+    found = load_or_run(specs, TwoAtOnce, store=both, progress=False, together=2).runs
+    for one, other in zip(expected, found, strict=True):
+        pd.testing.assert_frame_equal(one.frame, other.frame)
+    assert [run.manifest["env_steps"] for run in found] == [60, 30]
+    assert [run.manifest["diverged_at"] for run in found] == [None, 30]
 
 
 def test_a_checkpoint_of_other_slices_starts_anew_in_words(store, capsys):
@@ -298,8 +328,13 @@ def test_an_agent_that_becomes_nan_ends_alone(tmp_path, monkeypatch):
         pd.testing.assert_frame_equal(expected[i].frame, found[i].frame)
 
 
-def test_agents_together_resume_to_the_same_bits(tmp_path):
+def test_agents_together_resume_to_the_same_bits(tmp_path, monkeypatch):
     """Stacked states, keys among them, come back from a checkpoint as they went."""
+
+    def beside(self, others):
+        return PPOGroup([self, *others], evaluations=2)
+
+    monkeypatch.setattr(PPOProgram, "beside", beside)
     whole, parted = stores(tmp_path)
     expected = STUDY.load_or_run("smoke", ["adam"], store=whole, progress=False, together=3).runs
 

@@ -148,11 +148,11 @@ class Job:
         del kept
         form = checkpoints.signature(state)
 
-        def facts(done: int) -> dict[str, Any]:
+        def facts(env_steps: int) -> dict[str, Any]:
             # Of runs together each has its share.
             wall = before["wall_time_s"] + (time.monotonic() - started) / len(self.specs)
             return {
-                "env_steps": done * per_slice,
+                "env_steps": env_steps,
                 "planned_env_steps": slices * per_slice,
                 "versions": provenance.versions(),
                 "device": device,
@@ -161,13 +161,13 @@ class Job:
                 "peak_memory_bytes": max(
                     before["peak_memory_bytes"], provenance.peak_memory_bytes()
                 ),
-                "env_steps_per_s": round(done * per_slice / max(wall, 1e-9), 1),
+                "env_steps_per_s": round(env_steps / max(wall, 1e-9), 1),
                 "resumed": before["resumed"],
             }
 
         def save() -> None:
             if saved != step:
-                meta = {"keys": [spec.key for spec in self.specs], **facts(step)}
+                meta = {"keys": [spec.key for spec in self.specs], **facts(step * per_slice)}
                 checkpoints.save(folder, step, state, rows, meta)
 
         def over() -> bool:
@@ -208,9 +208,9 @@ class Job:
         finally:
             self.view.finish()
         ends = [divergence(own) for own in rows]
-        done = [step if end is None else max(1, -(-end // per_slice)) for end in ends]
+        known = [facts(step * per_slice if end is None else end) for end in ends]
         try:
-            made = self._store(rows, [facts(slices_done) for slices_done in done], ends, stored)
+            made = self._store(rows, known, ends, stored)
         except StoreError:
             save()  # perhaps on another disk: the work is done and need not be done again
             raise

@@ -45,7 +45,7 @@ class TrainState(NamedTuple):
     iteration: jax.Array
 
     def evaluated(self) -> TrainState:
-        """What `Learner.evaluate` reads: all but the optimizer's state and the environments'."""
+        """Without the optimizer's state and the worlds', which `Learner.evaluate` does not read."""
         return self._replace(opt_state=None, env=self.env._replace(world=None))
 
 

@@ -115,21 +115,23 @@ class PPOGroup:
     Each has its own keys, drift and numbers, so what it computes is what it would alone, up to the
     order of floating-point sums.
 
-    An accelerator takes as long for an episode of one policy as for those of hundreds, and an
-    evaluation is many more env steps, one after another, than the rollouts of its slice. There the
-    evaluations of several slices are played as one batch, and these slices are one of this program.
+    An accelerator takes about as long for an episode of one policy as for those of hundreds, and
+    the steps of an evaluation come one after another: on a body ten times as many as those of the
+    rollouts between two of them. There the evaluations of several slices are played as one batch,
+    and those slices count as one slice of this program.
 
     Args:
         programs: of the runs, with one agent and one configuration.
-        evaluations: at most how many slices are evaluated at once (a divisor of their number is
-            taken); None for 1 on CPUs, 50 elsewhere.
+        evaluations: at most how many slices are evaluated at once, >= 1 (the largest divisor of
+            their number is taken); None for 1 on CPUs, 16 elsewhere.
     """
 
     def __init__(self, programs: Sequence[PPOProgram], evaluations: int | None = None) -> None:
         first = programs[0]
         self._programs = list(programs)
-        most = evaluations or (1 if jax.default_backend() == "cpu" else 50)
-        self._at_once = max(n for n in range(1, most + 1) if first.num_slices % n == 0)
+        if evaluations is None:
+            evaluations = 1 if jax.default_backend() == "cpu" else 16
+        self._at_once = max(n for n in range(1, evaluations + 1) if first.num_slices % n == 0)
         self.num_slices = first.num_slices // self._at_once
         self.env_steps_per_slice = first.env_steps_per_slice * self._at_once
         train = jax.vmap(first.agent.slice, (0, 0, None))

@@ -179,12 +179,17 @@ def _path_alone(both: Both) -> str:
 
 
 def _path_in_agreement(both: Both, inner_updates: int) -> Estimate | None:
-    """Agreement under change through the physics minus that of data without the policy's part.
-
-    Seeds are paired, for both are made of the same agents; None with too few of them.
-    """
+    """Agreement under change through the physics minus that of data without the policy's part."""
     arms = [arm_name("small", path, "changing", inner_updates) for path in ("physics", "critic")]
-    values = [both.gradients.per_seed(arm, "meta_agreement") for arm in arms]
+    return _apart(both, *arms)
+
+
+def _apart(both: Both, first: str, second: str) -> Estimate | None:
+    """Agreement of the first arm minus that of the second; None with too few seeds.
+
+    Seeds are paired, for arms of one size and world are made of the same agents.
+    """
+    values = [both.gradients.per_seed(arm, "meta_agreement") for arm in (first, second)]
     if min(v.size for v in values) < verdicts.MINIMUM_SEEDS:
         return None
     paired = values[0].size == values[1].size
@@ -304,12 +309,8 @@ def _with_more_updates(both: Both, size: str) -> str:
     few, most = INNER_UPDATES[size][0], INNER_UPDATES[size][-1]
     parts = []
     for world, words in (("changing", "under change"), ("still", "where nothing changes")):
-        more, less = (
-            both.gradients.per_seed(arm_name(size, "data", world, k), "meta_agreement")
-            for k in (most, few)
-        )
-        if min(more.size, less.size) >= verdicts.MINIMUM_SEEDS:
-            found = stats.difference_ci(more, less, stats.mean, rng=shared.rng())
+        found = _apart(both, *(arm_name(size, "data", world, k) for k in (most, few)))
+        if found is not None:
             parts.append(f"{found} {words}")
     if not parts:
         return ""

@@ -48,7 +48,7 @@ DRIFTS: Mapping[str, Mapping[str, Any]] = {
     "friction": {"friction": _CHANGES["friction"]},
     "wear": {"strength": _CHANGES["strength"]},
 }
-"""Study 1's drift, and its two parts, with five regimes to a life; with its own period few lives
+"""Study 1's drift and its two parts, sped up for an agent's life; at study 1's own pace few lives
 would see a change."""
 
 
