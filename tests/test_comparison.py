@@ -298,6 +298,11 @@ def test_bodies(store):
     fill(store, brax_ant, ["humanoid"], {"open": 2000.0})
     answer = comparison_report.headline(of_bodies(store))
     assert "OPEN (multi-task) 0.20" in answer and "; on Humanoid: OPEN (from Ant) 0.50" in answer
+    fill(store, brax_ant, ["humanoid"], {"rmsprop": 9000.0, "optim4rl": 9000.0})
+    assert (
+        "Shown to end above Adam: on Ant none, on Humanoid Optim4RL (from Ant). "
+        "Not told apart from Adam: on Ant OPEN (from Ant), on Humanoid none."
+    ) in comparison_report.headline(of_bodies(store))
 
 
 @pytest.mark.parametrize("level", [-5.0, -100.0])

@@ -162,6 +162,8 @@ def headline(evidence: ComparisonEvidence) -> str:
     lines = [shared.statuses(found, _SHORT, incomplete=incomplete)]
     if "C10" in found and found["C10"].estimates:
         lines.insert(0, _task_by_task(evidence, "open_multi", found["C10"]))
+    if apart and parts:
+        lines.insert(0, _body_by_body(evidence))
     unstarted = [words for task, words in evidence.tasks.items() if task not in evidence.started]
     if unstarted and evidence.runs.runs:
         lines.insert(0, f"No run on {listed(unstarted)} is stored yet.")
@@ -183,6 +185,24 @@ def _task_by_task(evidence: ComparisonEvidence, optimizer: str, c10: Verdict) ->
     return (
         f"Game by game {name} is above Adam on {listed(above)} and below on {listed(below)}. "
         f"C10 takes Adam's means as exact, which leaves {exact} for it."
+    )
+
+
+def _body_by_body(evidence: ComparisonEvidence) -> str:
+    """On each body, the learned optimizers above Adam, and those not told apart from it."""
+    above, even = [], []
+    for task, words in evidence.comparable.items():
+        scores = {
+            evidence.optimizers[name]: _drawn(evidence, name, [task])
+            for name, own in evidence.normalised([task]).items()
+            if name not in HAND_DESIGNED and own[task].size >= MINIMUM_SEEDS
+        }
+        higher = [name for name, score in scores.items() if score.low > 1]
+        level = [name for name, score in scores.items() if score.low <= 1 <= score.high]
+        above.append(f"on {words} {listed(higher or ['none'])}")
+        even.append(f"on {words} {listed(level or ['none'])}")
+    return (
+        f"Shown to end above Adam: {', '.join(above)}. Not told apart from Adam: {', '.join(even)}."
     )
 
 
