@@ -15,12 +15,14 @@ from loptrl import cli
 from loptrl.errors import LoptrlError
 from loptrl.meta.config import EDGES, CostConfig, StatisticsConfig
 from loptrl.paths import repo_root
+from loptrl.results import Results
 from loptrl.runs import Store
 from loptrl.specs import plain
 from loptrl.studies import (
     adam_collapse,
     changing_ant_figures,
     cost_report,
+    gradient_agreement,
     gradient_figures,
     gradient_report,
     gradient_statistics,
@@ -315,6 +317,21 @@ def test_more_inner_updates_are_compared_with_the_fewest(both, monkeypatch):
         "changes."
     ) in said
     assert "With 32 environments" not in said
+
+
+def test_kinds_of_machine_are_named_where_they_differ(both):
+    assert gradient_agreement.machines(both.gradients) == ""
+    runs = [
+        dataclasses.replace(run, manifest={**run.manifest, "device": "1 x gpu (X)"})
+        if run.spec.arm.startswith("full") and not run.spec.arm.endswith("4")
+        else run
+        for run in both.gradients.runs.runs
+    ]
+    mixed = dataclasses.replace(both.gradients, runs=Results(runs))
+    assert gradient_agreement.machines(mixed).endswith(
+        "machine: with 256 environments, 1, 2 and 8 on GPU; 4 on CPU, and with 32 environments, "
+        "1, 2 and 4 on CPU."
+    )
 
 
 def test_the_committed_measurements_keep_the_bounds_of_memory(tmp_path):

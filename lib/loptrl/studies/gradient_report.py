@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from loptrl import stats, status_page, verdicts
+from loptrl import stats, verdicts
 from loptrl.stats import Estimate
 from loptrl.studies import (
     adam_collapse,
@@ -20,10 +19,11 @@ from loptrl.studies import (
     physics_path,
 )
 from loptrl.studies import changing_ant_report as shared
+from loptrl.studies import gradient_agreement as agreement
 from loptrl.studies.changing_ant_evidence import JointEvidence
 from loptrl.studies.evidence import Compute, StudyEvidence
 from loptrl.studies.gradient_evidence import GradientEvidence
-from loptrl.studies.gradient_statistics import INNER_UPDATES, PATHS, WORLDS, arm_name
+from loptrl.studies.gradient_statistics import INNER_UPDATES, PATHS, arm_name
 from loptrl.studies.words import estimate, paragraphs
 from loptrl.verdicts import Verdict
 
@@ -52,11 +52,6 @@ SAID = {
         "Ours, from before the runs: the path of the official meta-gradient through the physics "
         "causes the need for memory and the noise."
     ),
-}
-_ROLLOUTS = {
-    "data": "data",
-    "critic": "data, no policy in the meta-loss",
-    "physics": "through the physics",
 }
 _SHORT = {
     "C15": "meta-gradients under change are extremely noisy",
@@ -181,19 +176,7 @@ def _path_alone(both: Both) -> str:
 def _path_in_agreement(both: Both, inner_updates: int) -> Estimate | None:
     """Agreement under change through the physics minus that of data without the policy's part."""
     arms = [arm_name("small", path, "changing", inner_updates) for path in ("physics", "critic")]
-    return _apart(both, *arms)
-
-
-def _apart(both: Both, first: str, second: str) -> Estimate | None:
-    """Agreement of the first arm minus that of the second; None with too few seeds.
-
-    Seeds are paired, for arms of one size and world are made of the same agents.
-    """
-    values = [both.gradients.per_seed(arm, "meta_agreement") for arm in (first, second)]
-    if min(v.size for v in values) < verdicts.MINIMUM_SEEDS:
-        return None
-    paired = values[0].size == values[1].size
-    return stats.difference_ci(*values, stats.mean, rng=shared.rng(), paired=paired)
+    return agreement.apart(both.gradients, *arms)
 
 
 def _without_policy(both: Both) -> str:
@@ -248,7 +231,11 @@ def _finals(both: Both, arm: str) -> np.ndarray:
 
 def headline(both: Both) -> str:
     """The answer in one bold sentence, the verdicts in a list, and whether runs are missing."""
-    parts, few, many = [], _environments(both, "small"), _environments(both, "full")
+    parts, few, many = (
+        [],
+        agreement.environments(both.gradients, "small"),
+        agreement.environments(both.gradients, "full"),
+    )
     for size, path, words in (
         ("full", "data", "where their experience counts as data"),
         ("small", "data", f"the same with {few} environments instead of {many}"),
@@ -282,41 +269,13 @@ def _other_length(both: Both) -> str:
     )
 
 
-def _environments(both: Both, size: str) -> int:
-    """Environments of one agent, which the arms of a size share."""
-    arm = arm_name(size, "data", "changing", INNER_UPDATES[size][0])
-    return both.gradients.all_arms[arm].settings["num_envs"]
-
-
 def on_agreement(both: Both) -> str:
     """The agreement at every setting in a table, and the verdicts of C15."""
-    rows = []
-    for size, paths in PATHS.items():
-        for path in paths:
-            for k in INNER_UPDATES[size]:
-                arms = [arm_name(size, path, world, k) for world in WORLDS]
-                cells = [_cell(both, arm, "meta_agreement") for arm in arms]
-                rows.append((_environments(both, size), _ROLLOUTS[path], k, *cells))
-    columns = ["environments", "rollouts", "inner updates", "nothing changes", "under change"]
-    table = status_page.as_markdown(pd.DataFrame(rows, columns=columns))
-    grown = [_with_more_updates(both, size) for size in PATHS]
-    said = " ".join(words for words in grown if words)
-    return paragraphs([table, said, *shared.decided(claims(both), SAID, "C15")])
-
-
-def _with_more_updates(both: Both, size: str) -> str:
-    """What the most inner updates do to the agreement, beside the fewest, with rollouts as data."""
-    few, most = INNER_UPDATES[size][0], INNER_UPDATES[size][-1]
-    parts = []
-    for world, words in (("changing", "under change"), ("still", "where nothing changes")):
-        found = _apart(both, *(arm_name(size, "data", world, k) for k in (most, few)))
-        if found is not None:
-            parts.append(f"{found} {words}")
-    if not parts:
-        return ""
-    return (
-        f"With {_environments(both, size)} environments and rollouts as data, {most} inner updates "
-        f"instead of {few} change the agreement by {' and '.join(parts)}."
+    gradients = both.gradients
+    words = [agreement.with_more_updates(gradients, size) for size in PATHS]
+    said = " ".join(part for part in (*words, agreement.machines(gradients)) if part)
+    return paragraphs(
+        [agreement.table(gradients), said, *shared.decided(claims(both), SAID, "C15")]
     )
 
 
@@ -347,11 +306,6 @@ def _whole_length(both: Both) -> str:
     )
 
 
-def _cell(both: Both, arm: str, metric: str) -> str:
-    values = both.gradients.per_seed(arm, metric)
-    return estimate(values, stats.mean) if values.size else "no runs"
-
-
 def on_whole(both: Both) -> str:
     """How far the official choice is from the whole meta-gradient."""
     parts = []
@@ -360,8 +314,8 @@ def on_whole(both: Both) -> str:
         if both.gradients.per_seed(arm, "whole_cosine").size:
             parts.append(
                 f"with {k} inner update{'s' if k > 1 else ''} "
-                f"{_cell(both, arm, 'whole_angle')} degrees apart, ratio of the norms "
-                f"{_cell(both, arm, 'whole_norm_ratio')}"
+                f"{agreement.cell(both.gradients, arm, 'whole_angle')} degrees apart, ratio of the "
+                f"norms {agreement.cell(both.gradients, arm, 'whole_norm_ratio')}"
             )
     return f"Under change: {'; '.join(parts)}." if parts else "No run compares the two."
 
