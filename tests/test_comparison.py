@@ -174,7 +174,7 @@ def test_seeds_that_one_game_alone_has_count_there(store):
     )
     answer = comparison_report.headline(found)
     assert f"OPEN (multi-task) {number} (3 to 5 seeds)" in answer and str(exact) != str(number)
-    assert f"which leaves {exact} for it." in answer
+    assert f"which leaves {exact} for it; one of its runs ends above one of Adam's" in answer
 
 
 def test_the_verdicts_with_runs(games):
@@ -190,6 +190,8 @@ def test_the_verdicts_with_runs(games):
     assert "released weights are not available" in text
     # 130 against 100, with seeds 1 apart.
     assert "ends above one of Adam's in a share of 1.00 [1.00, 1.00] of all pairs" in text
+    assert "| share of pairs | Asterix | Freeway | Breakout | SpaceInvaders |" in text
+    assert f"| OPEN (multi-task) > RMSProp (tuned){4 * ' | 1.00 [1.00, 1.00]'} |" in text
 
 
 def test_too_few_seeds_are_said_in_words(store):
@@ -300,8 +302,8 @@ def test_bodies(store):
     assert "OPEN (multi-task) 0.20" in answer and "; on Humanoid: OPEN (from Ant) 0.50" in answer
     fill(store, brax_ant, ["humanoid"], {"rmsprop": 9000.0, "optim4rl": 9000.0})
     assert (
-        "Shown to end above Adam: on Ant none, on Humanoid Optim4RL (from Ant). "
-        "Not told apart from Adam: on Ant OPEN (from Ant), on Humanoid none."
+        "Of those with 3 seeds, shown to end above Adam: on Ant none, on Humanoid Optim4RL (from "
+        "Ant); not told apart from Adam: on Ant OPEN (from Ant), on Humanoid none."
     ) in comparison_report.headline(of_bodies(store))
 
 

@@ -319,6 +319,31 @@ def test_more_inner_updates_are_compared_with_the_fewest(both, monkeypatch):
     assert "With 32 environments" not in said
 
 
+def test_newborn_agents_are_told_apart_from_older_ones(both, monkeypatch):
+    """What is compared is cut in two by the env steps at which meta-iterations begin."""
+    arm = "full.data.still.1"
+    length = both.gradients.shared_length(arm)
+    steps, values = both.gradients.metric(arm, "meta_agreement")
+    first = steps - steps[0] < 0.2 * length
+    assert 0 < first.sum() < len(first)
+    ages = [
+        both.gradients.per_seed(arm, "meta_agreement", window=w) for w in ((0, 0.2), (0.2, 1.0))
+    ]
+    np.testing.assert_allclose(ages[0], values[:, first].mean(1))
+    np.testing.assert_allclose(ages[1], values[:, ~first & (steps - steps[0] < length)].mean(1))
+
+    def per_seed(self, arm, name, *, window=(0.0, 1.0), **rest):
+        young = 0.9 if window == (0.0, 0.2) else 0.25
+        return np.array([young] * 3 if arm in ("full.data.changing.1", "full.data.still.8") else [])
+
+    monkeypatch.setattr(GradientEvidence, "per_seed", per_seed)
+    said = gradient_agreement.by_age(both.gradients)
+    assert "in the first 20 % of what is compared" in said
+    rows = [row.split(" | ") for row in said.splitlines()[-2:]]
+    assert rows[0][1:] == ["no runs", "no runs", "0.90 [0.90, 0.90]", "0.25 [0.25, 0.25] |"]
+    assert rows[1][1:] == ["0.90 [0.90, 0.90]", "0.25 [0.25, 0.25]", "no runs", "no runs |"]
+
+
 def test_kinds_of_machine_are_named_where_they_differ(both):
     assert gradient_agreement.machines(both.gradients) == ""
     runs = [

@@ -93,16 +93,21 @@ def _with_adam_drawn(evidence: ComparisonEvidence, optimizer: str) -> str:
     tasks = list(evidence.comparable)
     if optimizer not in evidence.normalised():
         return ""
-    own, adam = (
-        {task: evidence.scores[name][task] for task in tasks} for name in (optimizer, "adam")
-    )
-    chance = stats.probability_of_improvement(own, adam, rng=_rng())
     return (
         "That takes Adam's means as exact; with its own seeds drawn again as well "
         f"{evidence.optimizers[optimizer]} scores {_drawn(evidence, optimizer, tasks)}. One of its "
-        f"runs ends above one of Adam's in a share of {chance} of all pairs, every game with the "
-        "same weight."
+        f"runs ends above one of Adam's in a share of {_chance(evidence, optimizer)} of all pairs, "
+        "every game with the same weight."
     )
+
+
+def _chance(evidence: ComparisonEvidence, optimizer: str) -> stats.Estimate:
+    """How often one of an optimizer's runs ends above one of Adam's, games with equal weight."""
+    own, adam = (
+        {task: evidence.scores[name][task] for task in evidence.comparable}
+        for name in (optimizer, "adam")
+    )
+    return stats.probability_of_improvement(own, adam, rng=_rng())
 
 
 def _drawn(evidence: ComparisonEvidence, optimizer: str, tasks: Sequence[str]) -> stats.Estimate:
@@ -157,9 +162,8 @@ def headline(evidence: ComparisonEvidence) -> str:
             "**No learned optimizer has runs on every task on which Adam scores above 0: nothing "
             "can be said on the average yet.**"
         )
-    incomplete = bool(evidence.missing() or evidence.without_weights())
     found = claims(evidence)
-    lines = [shared.statuses(found, _SHORT, incomplete=incomplete)]
+    lines = [shared.statuses(found, _SHORT, incomplete=bool(evidence.missing()))]
     if "C10" in found and found["C10"].estimates:
         lines.insert(0, _task_by_task(evidence, "open_multi", found["C10"]))
     if apart and parts:
@@ -184,7 +188,8 @@ def _task_by_task(evidence: ComparisonEvidence, optimizer: str, c10: Verdict) ->
     exact = c10.estimates[f"Adam-normalised IQM of {name}"]
     return (
         f"Game by game {name} is above Adam on {listed(above)} and below on {listed(below)}. "
-        f"C10 takes Adam's means as exact, which leaves {exact} for it."
+        f"C10 takes Adam's means as exact, which leaves {exact} for it; one of its runs ends above "
+        f"one of Adam's in a share of {_chance(evidence, optimizer)} of all pairs."
     )
 
 
@@ -202,7 +207,8 @@ def _body_by_body(evidence: ComparisonEvidence) -> str:
         above.append(f"on {words} {listed(higher or ['none'])}")
         even.append(f"on {words} {listed(level or ['none'])}")
     return (
-        f"Shown to end above Adam: {', '.join(above)}. Not told apart from Adam: {', '.join(even)}."
+        f"Of those with {MINIMUM_SEEDS} seeds, shown to end above Adam: {', '.join(above)}; not "
+        f"told apart from Adam: {', '.join(even)}."
     )
 
 
@@ -226,10 +232,15 @@ def _seeds(columns: Collection[np.ndarray]) -> str:
 
 def decided(evidence: ComparisonEvidence) -> str:
     """Each claim, and its verdict with the numbers that decided."""
-    return paragraphs(
-        f"**{claim}.** {SAID[claim]} Here: **{verdict.status}**. {verdict.reason}"
-        for claim, verdict in claims(evidence).items()
-    )
+    parts = []
+    for claim, verdict in claims(evidence).items():
+        parts.append(f"**{claim}.** {SAID[claim]} Here: **{verdict.status}**. {verdict.reason}")
+        if claim == "C9" and verdict.estimates:
+            # From names such as "P(OPEN > Adam), Asterix".
+            shares = {tuple(n[2:].split("), ")): str(e) for n, e in verdict.estimates.items()}
+            table = pd.Series(shares).unstack(sort=False).reset_index(names="share of pairs")
+            parts.append(status_page.as_markdown(table))
+    return paragraphs(parts)
 
 
 def finals_table(evidence: ComparisonEvidence) -> str:

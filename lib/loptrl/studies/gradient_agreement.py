@@ -11,7 +11,18 @@ from loptrl.studies.gradient_evidence import GradientEvidence
 from loptrl.studies.gradient_statistics import INNER_UPDATES, PATHS, WORLDS, arm_name
 from loptrl.studies.words import estimate, listed
 
-__all__ = ["apart", "cell", "environments", "machines", "table", "with_more_updates"]
+__all__ = [
+    "apart",
+    "by_age",
+    "cell",
+    "environments",
+    "machines",
+    "table",
+    "with_more_updates",
+]
+
+NEWBORN = 0.2
+"""Of what is compared, the share in which agents are called newborn."""
 
 _ROLLOUTS = {
     "data": "data",
@@ -70,6 +81,30 @@ def with_more_updates(gradients: GradientEvidence, size: str) -> str:
     return (
         f"With {environments(gradients, size)} environments and rollouts as data, {most} inner "
         f"updates instead of {few} change the agreement by {' and '.join(parts)}."
+    )
+
+
+def by_age(gradients: GradientEvidence) -> str:
+    """The agreement at the full size while agents are newborn and after it, in a table."""
+    windows = {"newborn": (0.0, NEWBORN), "later": (NEWBORN, 1.0)}
+    worlds = {"nothing changes": "still", "under change": "changing"}
+    rows = []
+    for k in INNER_UPDATES["full"]:
+        found = [
+            gradients.per_seed(arm_name("full", "data", world, k), "meta_agreement", window=window)
+            for world in worlds.values()
+            for window in windows.values()
+        ]
+        if any(values.size for values in found):
+            rows.append((k, *(estimate(v, stats.mean) if v.size else "no runs" for v in found)))
+    if not rows:
+        return ""
+    columns = [f"{words}, {age}" for words in worlds for age in windows]
+    table = status_page.as_markdown(pd.DataFrame(rows, columns=["inner updates", *columns]))
+    return (
+        f"The same with {environments(gradients, 'full')} environments, in the first "
+        f"{100 * NEWBORN:.0f} % of what is compared, while agents are *newborn*, and after it:"
+        f"\n\n{table}"
     )
 
 

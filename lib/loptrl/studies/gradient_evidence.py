@@ -41,11 +41,19 @@ class GradientEvidence(StudyEvidence):
             return steps, variance / (mean**2 + variance * (agents - 1) / agents)
         return self.whole(arm).curve(arm, name)
 
-    def per_seed(self, arm: str, name: str, *, shared: bool = True) -> np.ndarray:
+    def per_seed(
+        self,
+        arm: str,
+        name: str,
+        *,
+        shared: bool = True,
+        window: tuple[float, float] = (0.0, 1.0),
+    ) -> np.ndarray:
         """Mean of a metric over the meta-iterations that arms of one size share, [num_seeds].
 
         Those are the ones that begin within the planned length of the shortest such arm, stored or
-        not; with `shared` off the mean is over all meta-iterations. Where a meta-gradient was not
+        not, or within a window of it, given as shares; with `shared` off the mean is over all
+        meta-iterations. Where a meta-gradient was not
         finite, neither is the metric, and the meta-iteration is left out; a seed without any other
         is left out, too. An arm without whole runs gives none.
         """
@@ -54,7 +62,9 @@ class GradientEvidence(StudyEvidence):
         steps, values = self.metric(arm, name)
         if shared:
             one = int(self.whole(arm).of(arm)[0].frame["env_steps"].iloc[0])
-            values = values[:, steps - one < self.shared_length(arm)]
+            length, begun = self.shared_length(arm), steps - one
+            first, last = (share * length for share in window)
+            values = values[:, (begun >= first) & (begun < last)]
         finite = [row[np.isfinite(row)] for row in values]
         return np.array([row.mean() for row in finite if row.size])
 

@@ -108,6 +108,8 @@ def _against_updates(
                 )
                 handles[line] = handle
             number_axis(axes.yaxis)
+            if metric == "whole_norm_ratio":  # its ticks differ in the third digit only
+                axes.yaxis.set_major_formatter("{x:.3f}")
             axes.set_title(title)
         for axes in grid[-1]:
             axes.set_xticks(np.log2(INNER_UPDATES[size]), [str(k) for k in INNER_UPDATES[size]])

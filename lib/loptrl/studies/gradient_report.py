@@ -190,10 +190,17 @@ def _without_policy(both: Both) -> str:
     own = estimate(_agreement(both, "small", "critic", "changing"), stats.mean)
     lower, clear = apart.value < 0, apart.low > 0 or apart.high < 0
     came = "the path itself lowers it" if lower else "the path does not lower it"
+    fewer = [
+        f"{found} with {k}"
+        for k in INNER_UPDATES["small"]
+        if k < OFFICIAL_UPDATES and (found := _path_in_agreement(both, k)) is not None
+    ]
+    rest = f"; its part is {' and '.join(fewer)}" if fewer else ""
     return (
         "Through the physics the part of the meta-loss that judges the policy has no derivative; "
         f"with rollouts as data and without that part, too, the agreement under change is {own}: "
-        f"{came if clear else 'whether the path lowers it is not settled'} ({apart})."
+        f"{came if clear else 'whether the path lowers it is not settled'} ({apart}, with "
+        f"{OFFICIAL_UPDATES} inner updates{rest})."
     )
 
 
@@ -254,8 +261,19 @@ def headline(both: Both) -> str:
     else:
         answer = "**No arm of this study is stored in both worlds: nothing can be said yet.**"
     decided = shared.statuses(claims(both), _SHORT, incomplete=both.incomplete)
-    said = (decided, _other_length(both), _without_policy(both))
+    said = (decided, _as_written(both), _other_length(both), _without_policy(both))
     return paragraphs([answer, " ".join(words for words in said if words)])
+
+
+def _as_written(both: Both) -> str:
+    """What a verdict's one word leaves out."""
+    found = claims(both)
+    parts = []
+    if found["H1"].status == "contradicted":
+        parts.append(f"Of H1: {found['H1'].reason.partition(' (')[0].lower()}.")
+    if any(v.status == "supported" for v in found.values() if v.claim == "C16"):
+        parts.append("C16 holds by its making; how much closer is what is measured.")
+    return " ".join(parts)
 
 
 def _other_length(both: Both) -> str:
@@ -273,10 +291,10 @@ def on_agreement(both: Both) -> str:
     """The agreement at every setting in a table, and the verdicts of C15."""
     gradients = both.gradients
     words = [agreement.with_more_updates(gradients, size) for size in PATHS]
-    said = " ".join(part for part in (*words, agreement.machines(gradients)) if part)
-    return paragraphs(
-        [agreement.table(gradients), said, *shared.decided(claims(both), SAID, "C15")]
-    )
+    words.append(agreement.machines(gradients))
+    said = " ".join(part for part in words if part)
+    decided = shared.decided(claims(both), SAID, "C15")
+    return paragraphs([agreement.table(gradients), said, agreement.by_age(gradients), *decided])
 
 
 def _long_agreements(both: Both) -> list[np.ndarray]:
