@@ -150,7 +150,9 @@ class ByGradients(_Training):
         return MetaConfig(rule=self.rule)
 
     def _words(self, config: Any) -> str:
-        return ", then ".join(map(_phase_words, config.phases))
+        from loptrl.studies.meta_recipes import phase_words
+
+        return ", then ".join(map(phase_words, config.phases))
 
     def _told(self, frame: Any) -> str:
         return f"{len(frame)} meta-iterations, {int(frame['skipped'].iloc[-1])} skipped"
@@ -199,14 +201,6 @@ def _number_or_none(name: str, text: str, kind: type[int] | type[float]) -> int 
     except ValueError:
         flag, what = name.replace("_", "-"), "a whole number" if kind is int else "a number"
         raise LoptrlError(f"--{flag} expects {what} or none, got {text!r}") from None
-
-
-def _phase_words(phase: Any) -> str:
-    """Such as "ant (friction and wear change)"."""
-    changes = [{"strength": "wear"}.get(name, name) for name in sorted(phase.drift)]
-    if not changes:
-        return phase.world
-    return f"{phase.world} ({' and '.join(changes)} change{'s' if len(changes) == 1 else ''})"
 
 
 def _phase(text: str) -> dict[str, object]:

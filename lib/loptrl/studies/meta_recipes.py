@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loptrl.errors import LoptrlError
-from loptrl.meta.config import MetaConfig
+from loptrl.meta.config import MetaConfig, Phase
 from loptrl.meta.es_config import EvolutionConfig
 from loptrl.meta.supervised_config import SupervisedConfig
 from loptrl.studies.open_agent import ADAM_RETURNS, BRAX, MINATAR
@@ -23,6 +23,7 @@ __all__ = [
     "drift_of",
     "evolution_agent",
     "normalisers",
+    "phase_words",
     "recipe",
 ]
 
@@ -211,6 +212,14 @@ def drift_of(name: str) -> Mapping[str, Any]:
     if name not in DRIFTS:
         raise LoptrlError(f"unknown drift {name!r}: expected one of {', '.join(DRIFTS)}")
     return DRIFTS[name]
+
+
+def phase_words(phase: Phase) -> str:
+    """A phase in words, such as "ant (friction and wear change)"."""
+    changes = [{"strength": "wear"}.get(name, name) for name in sorted(phase.drift)]
+    if not changes:
+        return phase.world
+    return f"{phase.world} ({' and '.join(changes)} change{'s' if len(changes) == 1 else ''})"
 
 
 _AGENTS = dict.fromkeys(ADAM_RETURNS, MINATAR) | {"ant": BRAX, "humanoid": BRAX}
