@@ -261,8 +261,8 @@ def headline(both: Both) -> str:
     else:
         answer = "**No arm of this study is stored in both worlds: nothing can be said yet.**"
     decided = shared.statuses(claims(both), _SHORT, incomplete=both.incomplete)
-    said = (decided, _as_written(both), _other_length(both), _without_policy(both))
-    return paragraphs([answer, " ".join(words for words in said if words)])
+    said = (_as_written(both), _other_length(both), _without_policy(both))
+    return paragraphs([answer, decided, " ".join(words for words in said if words)])
 
 
 def _as_written(both: Both) -> str:
