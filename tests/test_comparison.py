@@ -300,6 +300,8 @@ def test_bodies(store):
     fill(store, brax_ant, ["humanoid"], {"open": 2000.0})
     answer = comparison_report.headline(of_bodies(store))
     assert "OPEN (multi-task) 0.20" in answer and "; on Humanoid: OPEN (from Ant) 0.50" in answer
+    few = load(brax_ant.COMPARISON, seeds=2, store=store, compute="never")
+    assert "seeds, shown" not in comparison_report.headline(few)
     fill(store, brax_ant, ["humanoid"], {"rmsprop": 9000.0, "optim4rl": 9000.0})
     assert (
         "Of those with 3 seeds, shown to end above Adam: on Ant none, on Humanoid Optim4RL (from "

@@ -103,10 +103,8 @@ def _with_adam_drawn(evidence: ComparisonEvidence, optimizer: str) -> str:
 
 def _chance(evidence: ComparisonEvidence, optimizer: str) -> stats.Estimate:
     """How often one of an optimizer's runs ends above one of Adam's, games with equal weight."""
-    own, adam = (
-        {task: evidence.scores[name][task] for task in evidence.comparable}
-        for name in (optimizer, "adam")
-    )
+    scores, tasks = evidence.scores, evidence.comparable
+    own, adam = ({task: scores[name][task] for task in tasks} for name in (optimizer, "adam"))
     return stats.probability_of_improvement(own, adam, rng=_rng())
 
 
@@ -174,7 +172,7 @@ def headline(evidence: ComparisonEvidence) -> str:
     unmeasured = [words for task, words in evidence.started.items() if task not in tasks]
     if unmeasured:
         lines.insert(0, f"Left out: {listed(unmeasured)}, where Adam has no mean above 0.")
-    return f"{answer}\n\n" + " ".join(lines)
+    return f"{answer}\n\n" + " ".join(line for line in lines if line)
 
 
 def _task_by_task(evidence: ComparisonEvidence, optimizer: str, c10: Verdict) -> str:
@@ -202,14 +200,14 @@ def _body_by_body(evidence: ComparisonEvidence) -> str:
             for name, own in evidence.normalised([task]).items()
             if name not in HAND_DESIGNED and own[task].size >= MINIMUM_SEEDS
         }
-        higher = [name for name, score in scores.items() if score.low > 1]
-        level = [name for name, score in scores.items() if score.low <= 1 <= score.high]
-        above.append(f"on {words} {listed(higher or ['none'])}")
-        even.append(f"on {words} {listed(level or ['none'])}")
-    return (
-        f"Of those with {MINIMUM_SEEDS} seeds, shown to end above Adam: {', '.join(above)}; not "
-        f"told apart from Adam: {', '.join(even)}."
-    )
+        if scores:
+            higher = [name for name, e in scores.items() if e.low > 1] or ["none"]
+            level = [name for name, e in scores.items() if e.low <= 1 <= e.high] or ["none"]
+            above.append(f"on {words} {listed(higher)}")
+            even.append(f"on {words} {listed(level)}")
+    said = f"Of those with {MINIMUM_SEEDS} seeds, shown to end above Adam: {', '.join(above)}; "
+    said += f"not told apart from Adam: {', '.join(even)}."
+    return said if above else ""
 
 
 def _scored(
