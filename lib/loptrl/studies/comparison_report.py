@@ -205,8 +205,8 @@ def _body_by_body(evidence: ComparisonEvidence) -> str:
             level = [name for name, e in scores.items() if e.low <= 1 <= e.high] or ["none"]
             above.append(f"on {words} {listed(higher)}")
             even.append(f"on {words} {listed(level)}")
-    said = f"Of those with {MINIMUM_SEEDS} seeds, shown to end above Adam: {', '.join(above)}; "
-    said += f"not told apart from Adam: {', '.join(even)}."
+    said = f"Of those with at least {MINIMUM_SEEDS} seeds, shown to end above Adam: "
+    said += f"{', '.join(above)}; not told apart from Adam: {', '.join(even)}."
     return said if above else ""
 
 
