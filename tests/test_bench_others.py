@@ -80,11 +80,10 @@ def test_theirs_stand_beside_ours_unless_something_is_named(checkouts):
 
 
 def test_their_rates_are_measured_where_their_code_is(checkouts):
-    table = bench.report(0.1, ["purejaxrl", "official:open", "official:open_multi"], checkouts)
+    names = ["purejaxrl", "official:open", "official:open_multi"]
+    table = bench.report(0.1, names, checkouts, rounds=1)
     rows = re.findall(r"^(\S+) +([\d,]+) env steps/s on \d devices, peak ([\d.]+)", table, re.M)
-    assert [name for name, *_ in rows] == [
-        "purejaxrl", "official:open", "official:open_multi", "purejaxrl",
-    ]  # fmt: skip
+    assert [name for name, *_ in rows] == ["purejaxrl", "official:open", "official:open_multi"]
     assert all(int(rate.replace(",", "")) > 0 and float(peak) > 0.05 for _, rate, peak in rows)
 
 
@@ -94,38 +93,62 @@ def test_what_fails_there_is_said(checkouts):
         bench.report(0.1, ["purejaxrl"], checkouts)
 
 
-def test_a_pair_has_a_ratio_of_its_own(checkouts, monkeypatch):
-    rates = {"open_multitask/breakout.adam": 60_000.0, "purejaxrl": 40_000.0}
+def test_a_ratio_is_taken_within_a_round(checkouts, monkeypatch):
+    """Both slow down threefold in the second round; their ratio does not notice."""
+    ours, theirs = "open_multitask/breakout.adam", "purejaxrl"
+    rates = iter([60_000.0, 40_000.0, 20_000.0, 16_000.0, 40_000.0, 20_000.0])
+    measured_in_turn = []
 
     def measured(name, seconds, where):
-        return {"env_steps_per_s": rates[name], "devices": 2, "peak_memory_gib": 1.0}
+        measured_in_turn.append(name)
+        return {"env_steps_per_s": next(rates), "devices": 2, "peak_memory_gib": 1.0}
 
     monkeypatch.setattr(bench, "_in_process", measured)
-    table = bench.report(1.0, ["open_multitask/breakout.adam", "purejaxrl"], checkouts)
-    last = "open_multitask/breakout.adam makes 1.50 times the env steps/s of purejaxrl (1 wanted)"
-    assert table.splitlines()[-1] == last
+    table = bench.report(1.0, [ours, theirs, ours], checkouts, rounds=3).splitlines()
+    assert measured_in_turn == [ours, theirs] * 3, "named twice is measured as if named once"
+    assert table[1].startswith(f"{theirs:<{len(ours)}}     20,000 env steps/s [16,000 to 40,000 in")
+    assert table[1].endswith(f"0.50 of {ours}")
+    assert table[-1] == (
+        f"{ours} makes 1.50 times the env steps/s of {theirs} [1.25 to 2.00 in 3 rounds] (1 wanted)"
+    )
+    with pytest.raises(LoptrlError, match="rounds must be at least 1, got 0"):
+        bench.report(1.0, [ours], checkouts, rounds=0)
 
 
-def test_what_is_kept_is_what_the_status_page_shows(checkouts, monkeypatch, tmp_path):
+def test_what_is_kept_is_what_the_status_page_shows(monkeypatch, tmp_path):
+    names = [bench_ratios.EVOLUTION_ALL, bench_ratios.EVOLUTION]
+    rates = iter([1500.0, 1000.0, 1700.0, 1000.0] * 2)
+
     def measured(name, seconds, where):
-        return {"env_steps_per_s": 1500.0, "devices": 2, "peak_memory_gib": 0.5}
+        return {"env_steps_per_s": next(rates), "devices": 2, "peak_memory_gib": 0.5}
 
     monkeypatch.setattr(bench, "_in_process", measured)
-    file = tmp_path / "new" / "speed.csv"
-    assert "No measurement is stored" in status_page.speed(file)
-    told = bench.report(3.0, [bench_ratios.META, bench_ratios.EVOLUTION], to=file)
-    shown = status_page.speed(file)
-    assert shown.count("| 1,500 | 1.00 |") == 3 and "3 s each" in shown
-    assert "in multiples of meta" in shown and datetime.date.today().isoformat() in shown
+    folder = tmp_path / "new"
+    assert "No measurement is stored" in status_page.speed(folder)
+    told = bench.report(3.0, names, to=folder / "a.csv")
+    shown = status_page.speed(folder)
+    assert "| evolution:all | 1,600 | 1,500 to 1,700 | 1.00 | 2 | 0.50 |" in shown
+    assert "in multiples of evolution:all" in shown and "3 s each" in shown
+    assert datetime.date.today().isoformat() in shown
+    assert "| 1.60 | 1.50 to 1.70 | 2 | at least 1.7 |" in status_page.speed_ratios(folder)
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError) as error:
-        bench.report(
-            3.0, [bench_ratios.META, bench_ratios.EVOLUTION], to=tmp_path / "file" / "speed.csv"
-        )
+        bench.report(3.0, names, to=tmp_path / "file" / "a.csv")
     assert told in str(error.value), "what took minutes is not lost"
-    file.write_text("# something\nelse\n")
-    with pytest.raises(LoptrlError, match="measure again"):
-        status_page.speed(file)
+    (folder / "b.csv").write_text("# something\nelse\n")
+    with pytest.raises(LoptrlError, match=r"b\.csv.*measure again"):
+        status_page.speed(folder)
+
+
+def test_what_theirs_ran_with_is_kept(checkouts, monkeypatch, tmp_path):
+    def measured(name, seconds, where):
+        theirs = {"with": "jax 0.4.13, gymnax 0.0.6"} if name == "purejaxrl" else {}
+        return {"env_steps_per_s": 1500.0, "devices": 2, "peak_memory_gib": 0.5} | theirs
+
+    monkeypatch.setattr(bench, "_in_process", measured)
+    bench.report(3.0, [bench_ratios.META, "purejaxrl"], checkouts, to=tmp_path / "a.csv")
+    first = (tmp_path / "a.csv").read_text().splitlines()[0]
+    assert first.endswith("one after another; purejaxrl with jax 0.4.13, gymnax 0.0.6")
 
 
 def test_their_interpreter_is_asked_for_and_named_where_it_is_not(checkouts, tmp_path):
@@ -144,7 +167,7 @@ def test_a_floor_stands_beneath_its_arm(monkeypatch):
         return {"env_steps_per_s": rates[name], "devices": 2, "peak_memory_gib": 1.0}
 
     monkeypatch.setattr(bench, "_in_process", measured)
-    table = bench.report(1.0, list(rates))
+    table = bench.report(1.0, list(rates), rounds=1)
     assert table.splitlines()[-1] == f"{arm} makes 0.40 times the env steps/s of floor:{arm}"
     with pytest.raises(
         LoptrlError, match="floor: with an arm of a learned rule, got floor:open_mu"
@@ -188,21 +211,23 @@ def test_rates_of_this_machine_are_of_its_size():
 
 
 def test_ratios_say_what_was_wanted(tmp_path):
-    file = tmp_path / "speed.csv"
-    assert status_page.speed_ratios(file) == "Nothing yet."
+    file = tmp_path / "a.csv"
+    assert status_page.speed_ratios(tmp_path) == "Nothing yet."
     rates = {
         bench_ratios.EVOLUTION_ALL: 30_000,
         bench_ratios.EVOLUTION: 15_000,
         "open_multitask/breakout.open": 37_000,
     }
-    rows = [f"{name},{rate},1,2,0.5" for name, rate in rates.items()]
-    head = "# a day\nwhat,env_steps_per_s,of_first,devices,peak_memory_gib\n"
+    rows = [f"{name},{rate},2,0.5" for name, rate in rates.items()]
+    head = "# a day\nwhat,env_steps_per_s,devices,peak_memory_gib\n"
     file.write_text(head + "\n".join(rows))
-    shown = status_page.speed_ratios(file)
-    assert "| evolution:all | evolution | 2.00 | at least 1.7 |" in shown
+    shown = status_page.speed_ratios(tmp_path)
+    assert "| evolution:all | evolution | 2.00 |  | 1 | at least 1.7 |" in shown
     assert len(shown.splitlines()) == 2 + 1, "nothing of which only one side was measured"
-    file.write_text(file.read_text() + "\nofficial:open,10000,1,2,0.5\n")
-    assert "| official:open | 3.70 | at least 2.5 |" in status_page.speed_ratios(file)
+    (tmp_path / "b.csv").write_text(head + "official:open,10000,2,0.5")
+    assert "official" not in status_page.speed_ratios(tmp_path), "not in the same session"
+    file.write_text(file.read_text() + "\nofficial:open,10000,2,0.5\n")
+    assert "| official:open | 3.70 |  | 1 | at least 2.5 |" in status_page.speed_ratios(tmp_path)
     file.write_text(head)
     with pytest.raises(LoptrlError, match="got no rows; measure again"):
-        status_page.speed(file)
+        status_page.speed(tmp_path)

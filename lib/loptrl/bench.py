@@ -1,7 +1,7 @@
 """Throughput of any arm of a study, of both kinds of meta-training, and of others' trainers.
 
 Each measurement has a process of its own, so that neither warms the other's caches or takes its
-memory; the first is measured again at the end, since machines are noisy.
+memory. All are made in turn, several rounds of them, since machines are noisy.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from loptrl import provenance
 from loptrl.bench_measure import NAMED, floor_spec_of, spec_of
@@ -22,6 +24,9 @@ from loptrl.errors import LoptrlError, StoreError
 from loptrl.files import write_together
 
 __all__ = ["Checkouts", "report"]
+
+Measurement = dict[str, Any]
+"""`env_steps_per_s`, `devices` and `peak_memory_gib`; of others' code also what it ran `with`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,7 @@ def _field(name: str) -> str:
     return name.partition(":")[0]
 
 
-def _in_process(name: str, seconds: float, checkouts: Checkouts) -> dict[str, float]:
+def _in_process(name: str, seconds: float, checkouts: Checkouts) -> Measurement:
     command, folder = (
         [sys.executable, "-m", "loptrl.bench_measure", name, "--seconds", str(seconds)],
         None,
@@ -98,72 +103,84 @@ def report(
     names: Sequence[str],
     checkouts: Checkouts | None = None,
     to: Path | None = None,
+    rounds: int = 2,
 ) -> str:
-    """The table that `loptrl bench` prints, with each rate's ratio to the first one's mean.
+    """The table that `loptrl bench` prints: medians over rounds, and each one's ratio to the first.
 
     Beneath stand the ratios of `bench_ratios.PAIRS` of which both were measured, and of arms to
-    their floors.
+    their floors, each taken within a round.
 
     Args:
         seconds: about how long each measurement takes.
-        names: arms as STUDY/ARM, their floors, `BRAX`, `EVOLUTION` and the like, and of `THEIRS`;
-            the first is measured again at the end.
+        names: arms as STUDY/ARM, their floors, `BRAX`, `EVOLUTION` and the like, and of `THEIRS`.
         checkouts: of the others' code, which their names need.
-        to: a file that gets the table too, as `status_page.speed` reads it.
+        to: a file that gets every measurement, as `status_page.speed` reads it.
+        rounds: how often everything is measured, one name after another.
 
     Raises:
         StoreError: the file cannot be written; the measurements are in its words.
-        LoptrlError: `seconds` is not above 0, an arm is unknown or has no floor, a checkout is
-            none, or a measurement failed.
+        LoptrlError: `seconds` or `rounds` is not above 0, an arm is unknown or has no floor, a
+            checkout is none, or a measurement failed.
     """
     checkouts = Checkouts() if checkouts is None else checkouts
     if not seconds > 0:
         raise LoptrlError(f"seconds must be above 0, got {seconds}")
+    if rounds < 1:
+        raise LoptrlError(f"rounds must be at least 1, got {rounds}")
     for name in names:
         if name in THEIRS:
             checkouts.folder(name)
         elif name not in NAMED:
             (floor_spec_of if name.startswith(FLOOR) else spec_of)(name)
-    order = [*names, names[0]] if len(names) > 1 else list(names)
+    order = list(dict.fromkeys(names)) * rounds
     results = [(name, _in_process(name, seconds, checkouts)) for name in order]
-    first = [r["env_steps_per_s"] for name, r in results if name == names[0]]
-    level = sum(first) / len(first)
-    width = max(len(name) for name in names)
-    lines = []
-    for name, r in results:
-        rate = r["env_steps_per_s"]
-        lines.append(
-            f"{name:<{width}} {rate:>10,.0f} env steps/s on {r['devices']:.0f} devices, "
-            f"peak {r['peak_memory_gib']:.2f} GiB, {rate / level:.2f} of {names[0]}"
-        )
-    rates = {name: r["env_steps_per_s"] for name, r in results} | {names[0]: level}
-    lines += [
-        f"{ours} makes {value:.2f} times the env steps/s of {by}"
-        + ("" if wanted is None else f" ({wanted:g} wanted)")
-        for ours, by, value, wanted in ratios(rates)
-    ]
-    told = "\n".join(lines)
+    told = _told(results)
     if to is not None:
         try:
-            _keep(to, seconds, results, level)
+            _keep(to, seconds, results)
         except StoreError as error:
             raise StoreError(f"{error}; what was measured:\n{told}") from error
     return told
 
 
-def _keep(
-    to: Path, seconds: float, results: Sequence[tuple[str, Mapping[str, float]]], level: float
-) -> None:
+def _told(results: Sequence[tuple[str, Measurement]]) -> str:
+    rates: dict[str, list[float]] = {}
+    for name, r in results:
+        rates.setdefault(name, []).append(r["env_steps_per_s"])
+    (first, level), width = next(iter(rates.items())), max(map(len, rates))
+    said = dict(results)
+    lines = [
+        f"{name:<{width}} {median(found):>10,.0f} env steps/s{_span(found, ',.0f')} on "
+        f"{said[name]['devices']:.0f} devices, peak {said[name]['peak_memory_gib']:.2f} GiB, "
+        f"{median(found) / median(level):.2f} of {first}"
+        for name, found in rates.items()
+    ]
+    lines += [
+        f"{r.ours} makes {r.value:.2f} times the env steps/s of {r.by}{_span(r.rounds, '.2f')}"
+        + ("" if r.wanted is None else f" ({r.wanted:g} wanted)")
+        for r in ratios(rates)
+    ]
+    return "\n".join(lines)
+
+
+def _span(values: Sequence[float], form: str) -> str:
+    """Least and most of several rounds, as words behind their median."""
+    if len(values) < 2:
+        return ""
+    return f" [{format(min(values), form)} to {format(max(values), form)} in {len(values)} rounds]"
+
+
+def _keep(to: Path, seconds: float, results: Sequence[tuple[str, Measurement]]) -> None:
     """The measurements as a CSV file, whose first line says when and on what they were made."""
     rows = [
-        f"{name},{r['env_steps_per_s']:.0f},{r['env_steps_per_s'] / level:.3f},"
-        f"{r['devices']:.0f},{r['peak_memory_gib']:.2f}"
+        f"{name},{r['env_steps_per_s']:.0f},{r['devices']:.0f},{r['peak_memory_gib']:.2f}"
         for name, r in results
     ]
     made = datetime.date.today().isoformat()
     head = (
         f"# {made}, {provenance.processor()}, jax {provenance.versions()['jax']}, "
         f"{seconds:g} s each, one after another"
+        + "".join(f"; {name} with {r['with']}" for name, r in dict(results).items() if "with" in r)
     )
-    columns = "what,env_steps_per_s,of_first,devices,peak_memory_gib"
+    columns = "what,env_steps_per_s,devices,peak_memory_gib"
     write_together({to: "\n".join([head, columns, *rows, ""]).encode()})

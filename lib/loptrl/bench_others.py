@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 _ENVS, _STEPS = 64, 128
@@ -78,6 +79,7 @@ def main(name: str, seconds: float) -> None:
         "env_steps_per_s": env_steps / (time.perf_counter() - started),
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "devices": jax.local_device_count(),
+        "with": ", ".join(f"{package} {version(package)}" for package in ("jax", "gymnax")),
     }
     print(json.dumps(found))
 

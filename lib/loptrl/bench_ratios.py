@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import NamedTuple
 
 __all__ = [
@@ -81,26 +82,36 @@ class Ratio(NamedTuple):
     Attributes:
         ours: the name of the one that is divided.
         by: the name of the other.
-        value: the ratio.
+        rounds: the ratio of each round, in which one was measured soon after the other.
         wanted: the least ratio of `PAIRS`; None for a ratio to a floor, which is at most 1.
     """
 
     ours: str
     by: str
-    value: float
+    rounds: tuple[float, ...]
     wanted: float | None
 
+    @property
+    def value(self) -> float:
+        """The median of the rounds."""
+        return median(self.rounds)
 
-def ratios(rates: Mapping[str, float]) -> list[Ratio]:
+
+def ratios(rates: Mapping[str, Sequence[float]]) -> list[Ratio]:
     """Those of `PAIRS` of which both were measured, and of each arm to its floor.
 
     Args:
-        rates: env steps per second by name.
+        rates: env steps per second of each round, by name.
     """
     pairs: list[tuple[str, str, float | None]] = [*PAIRS]
     pairs += [(name, f"{FLOOR}{name}", None) for name in rates]
     return [
-        Ratio(ours, by, rates[ours] / rates[by], wanted)
+        Ratio(
+            ours,
+            by,
+            tuple(one / other for one, other in zip(rates[ours], rates[by], strict=False)),
+            wanted,
+        )
         for ours, by, wanted in pairs
         if ours in rates and by in rates
     ]

@@ -186,7 +186,9 @@ class Bench:
     their_python: Path | None = None
     """The interpreter that has what these checkouts import, older versions than ours."""
     to: Path | None = None
-    """A file that gets the table too; the status page shows data/speed.csv."""
+    """A file that gets every measurement too; the status page shows those in data/speed."""
+    rounds: int = 2
+    """How often everything is measured, in turn: ratios are taken within a round."""
 
     def __call__(self) -> None:
         from loptrl import bench
@@ -194,7 +196,7 @@ class Bench:
 
         checkouts = bench.Checkouts(self.official, self.purejaxrl, self.their_python)
         names = self.arm or checkouts.arms() or (OURS, BRAX, BRAX_ALL)
-        print(bench.report(self.seconds, names, checkouts, self.to))
+        print(bench.report(self.seconds, names, checkouts, self.to, self.rounds))
 
 
 _COMMANDS = {

@@ -92,65 +92,79 @@ def software_table(found: Iterable[Manifest]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["runs", "commit", "versions"])
 
 
-def speed(path: Path | None = None) -> str:
-    """What `loptrl bench` measured in one session, as a table, or that nothing is stored.
+def speed(folder: Path | None = None) -> str:
+    """What `loptrl bench` measured, a table for each session; or that nothing is stored.
 
     Args:
-        path: the file; default `data/speed.csv`.
+        folder: of the sessions' files; default `data/speed`.
 
     Raises:
-        LoptrlError: the file is not one that `loptrl bench --to` writes.
+        LoptrlError: a file is not one that `loptrl bench --to` writes.
     """
-    measured = _measured(path)
-    if measured is None:
-        return "No measurement is stored; `loptrl bench --to data/speed.csv` makes one."
-    made, table = measured
+    sessions = _measured(folder)
+    if not sessions:
+        return "No measurement is stored; `loptrl bench --to data/speed/NAME.csv` makes one."
+    return "\n\n".join(f"Measured on {made}:\n\n{_rates(table)}" for made, table in sessions)
+
+
+def _rates(table: pd.DataFrame) -> str:
+    """A session's medians over its rounds, in the order they were measured in."""
+    names = table.groupby("what", sort=False)
+    rates = names["env_steps_per_s"].median()
     rows = pd.DataFrame(
         {
-            "what": table["what"],
-            "env steps/s": table["env_steps_per_s"].map("{:,.0f}".format),
-            f"in multiples of {table['what'].iloc[0]}": table["of_first"].map("{:.2f}".format),
-            "devices": table["devices"],
-            "GiB": table["peak_memory_gib"].map("{:.2f}".format),
+            "what": rates.index,
+            "env steps/s": rates.map("{:,.0f}".format),
+            "least to most": names["env_steps_per_s"].agg(
+                lambda found: "" if len(found) < 2 else f"{min(found):,.0f} to {max(found):,.0f}"
+            ),
+            f"in multiples of {rates.index[0]}": (rates / rates.iloc[0]).map("{:.2f}".format),
+            "devices": names["devices"].first(),
+            "GiB": names["peak_memory_gib"].max().map("{:.2f}".format),
         }
     )
-    return f"Measured on {made}:\n\n{as_markdown(rows)}"
+    return as_markdown(rows)
 
 
-def speed_ratios(path: Path | None = None) -> str:
-    """The ratios of `bench_ratios` of which one `loptrl bench` measured both sides, as a table.
+def speed_ratios(folder: Path | None = None) -> str:
+    """The ratios of `bench_ratios` of which one session measured both sides, as a table.
 
     Args:
-        path: the file; default `data/speed.csv`.
+        folder: of the sessions' files; default `data/speed`.
 
     Raises:
-        LoptrlError: the file is not one that `loptrl bench --to` writes.
+        LoptrlError: a file is not one that `loptrl bench --to` writes.
     """
-    measured = _measured(path)
-    if measured is None:
-        return "Nothing yet."
-    rates = measured[1].groupby("what")["env_steps_per_s"].mean()
     rows = [
         {
             "env steps/s of": ratio.ours,
             "in multiples of": ratio.by,
             "ratio": f"{ratio.value:.2f}",
+            "least to most": ""
+            if len(ratio.rounds) < 2
+            else f"{min(ratio.rounds):.2f} to {max(ratio.rounds):.2f}",
+            "rounds": len(ratio.rounds),
             "wanted": "" if ratio.wanted is None else f"at least {ratio.wanted:g}",
         }
-        for ratio in ratios(rates.to_dict())
+        for _, table in _measured(folder)
+        for ratio in ratios(
+            {name: list(rates) for name, rates in table.groupby("what")["env_steps_per_s"]}
+        )
     ]
     return as_markdown(pd.DataFrame(rows))
 
 
-def _measured(path: Path | None) -> tuple[str, pd.DataFrame] | None:
-    """When and on what, and the rows of a file that `loptrl bench --to` wrote; None for no file."""
-    path = data_dir() / "speed.csv" if path is None else path
-    if not path.is_file():
-        return None
+def _measured(folder: Path | None) -> list[tuple[str, pd.DataFrame]]:
+    """When and on what, and the rows, of each file that `loptrl bench --to` wrote, by name."""
+    folder = data_dir() / "speed" if folder is None else folder
+    return [_session(path) for path in sorted(folder.glob("*.csv"))]
+
+
+def _session(path: Path) -> tuple[str, pd.DataFrame]:
     try:
         made = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
         table = pd.read_csv(path, comment="#")
-        columns = ["env_steps_per_s", "of_first", "devices", "peak_memory_gib"]
+        columns = ["env_steps_per_s", "devices", "peak_memory_gib"]
         table = table.astype(dict.fromkeys(columns, float) | {"devices": int})[["what", *columns]]
     except (ValueError, KeyError, OSError) as error:
         raise LoptrlError(
