@@ -46,6 +46,24 @@ def make_train(config):
     assert config["ENV_NAME"] == "Breakout-MinAtar" and not config["DEBUG"]
     return lambda key: jax.random.normal(key, (config["TOTAL_TIMESTEPS"] // 8192,))
 """
+META_PPO = """
+import jax
+
+class Logger:
+    info = print
+
+class MetaPPO:
+    def __init__(self, cfg):
+        assert open(cfg["logs_dir"] + "log", "w") and cfg["max_devices_per_host"] == 1
+        self.cfg, self.logger = cfg, Logger()
+    def train(self):
+        steps, agent = self.cfg["env"]["train_steps"], self.cfg["agent"]
+        a_step = self.cfg["batch_size"] * agent["rollout_steps"] * agent["num_minibatches"]
+        self.logger.info("total iterations")
+        for t in range(steps // (a_step * agent["inner_updates"])):
+            jax.random.normal(jax.random.PRNGKey(t), (100, 100)).block_until_ready()
+            self.logger.info(f"<1> Iteration {t}")
+"""
 
 
 @pytest.fixture
@@ -55,6 +73,7 @@ def checkouts(tmp_path):
         "open/rl_optimizer/network.py": NETWORK,
         "open/rl_optimizer/configs.py": "all_configs = {'breakout': {'NUM_ENVS': 64}}",
         "pure/purejaxrl/ppo.py": PPO,
+        "optim4rl/agents/MetaPPO.py": META_PPO,
     }
     for name, text in files.items():
         path = tmp_path / name
@@ -64,7 +83,9 @@ def checkouts(tmp_path):
     weights.mkdir()
     for name in ("breakout", "multi"):
         np.save(weights / f"{name}_OPEN.npy", np.arange(6, dtype=np.float32))
-    return bench.Checkouts(tmp_path / "open", tmp_path / "pure", Path(sys.executable))
+    return bench.Checkouts(
+        tmp_path / "open", tmp_path / "pure", tmp_path / "optim4rl", Path(sys.executable)
+    )
 
 
 def test_theirs_stand_beside_ours_unless_something_is_named(checkouts):
@@ -75,15 +96,17 @@ def test_theirs_stand_beside_ours_unless_something_is_named(checkouts):
         "official:open_multi",
         "open_multitask/breakout.adam",
         "purejaxrl",
+        "meta:small",
+        "optim4rl:meta",
     ]
     assert bench.Checkouts().arms() == []
 
 
 def test_their_rates_are_measured_where_their_code_is(checkouts):
-    names = ["purejaxrl", "official:open", "official:open_multi"]
+    names = ["purejaxrl", "official:open", "official:open_multi", "optim4rl:meta"]
     table = bench.report(0.1, names, checkouts, rounds=1)
     rows = re.findall(r"^(\S+) +([\d,]+) env steps/s on \d devices, peak ([\d.]+)", table, re.M)
-    assert [name for name, *_ in rows] == ["purejaxrl", "official:open", "official:open_multi"]
+    assert [name for name, *_ in rows] == names
     assert all(int(rate.replace(",", "")) > 0 and float(peak) > 0.05 for _, rate, peak in rows)
 
 
@@ -91,6 +114,13 @@ def test_what_fails_there_is_said(checkouts):
     (checkouts.purejaxrl / "purejaxrl" / "ppo.py").write_text("import nowhere_to_be_found")
     with pytest.raises(LoptrlError, match="purejaxrl failed: ModuleNotFoundError: No module named"):
         bench.report(0.1, ["purejaxrl"], checkouts)
+
+
+def test_a_meta_training_that_ends_early_is_no_measurement(checkouts):
+    early = META_PPO.replace("for t in range(steps", "for t in range(-1 + steps")
+    (checkouts.optim4rl / "agents" / "MetaPPO.py").write_text(early)
+    with pytest.raises(LoptrlError, match="RuntimeError: it ended after 2 of 3 meta-iterations"):
+        bench.report(0.1, ["optim4rl:meta"], checkouts)
 
 
 def test_a_ratio_is_taken_within_a_round(checkouts, monkeypatch):

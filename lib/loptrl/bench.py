@@ -29,6 +29,14 @@ Measurement = dict[str, Any]
 """`env_steps_per_s`, `devices` and `peak_memory_gib`; of others' code also what it ran `with`."""
 
 
+_FILES = {
+    "official": "rl_optimizer/train.py",
+    "purejaxrl": "purejaxrl/ppo.py",
+    "optim4rl": "agents/MetaPPO.py",
+}
+"""What a checkout is known by, for each field of `Checkouts`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Checkouts:
     """Where other people's trainers are.
@@ -36,11 +44,13 @@ class Checkouts:
     Attributes:
         official: a checkout of github.com/AlexGoldie/rl-learned-optimization.
         purejaxrl: a checkout of github.com/luchris429/purejaxrl.
+        optim4rl: a checkout of github.com/sail-sg/optim4rl.
         python: the interpreter that has what they import, which ours has not.
     """
 
     official: Path | None = None
     purejaxrl: Path | None = None
+    optim4rl: Path | None = None
     python: Path | None = None
 
     def arms(self) -> list[str]:
@@ -55,7 +65,7 @@ class Checkouts:
             LoptrlError: it was not given, or is none.
         """
         field = _field(name)
-        file = "purejaxrl/ppo.py" if field == "purejaxrl" else "rl_optimizer/train.py"
+        file = _FILES[field]
         folder = getattr(self, field)
         if folder is None:
             raise LoptrlError(f"{name} needs a checkout of that code; name it with --{field} DIR")

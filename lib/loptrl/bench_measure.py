@@ -13,7 +13,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from loptrl import devices, provenance
-from loptrl.bench_ratios import BRAX, BRAX_ALL, EVOLUTION, EVOLUTION_ALL, FLOOR, META, OURS
+from loptrl.bench_ratios import (
+    BRAX,
+    BRAX_ALL,
+    EVOLUTION,
+    EVOLUTION_ALL,
+    FLOOR,
+    META,
+    META_SMALL,
+    OURS,
+)
 from loptrl.errors import LoptrlError
 from loptrl.ppo.config import OptimizerConfig, PPOConfig
 from loptrl.specs import RunSpec, plain
@@ -243,17 +252,21 @@ def measure_evolution(seconds: float, host_devices: int | None = None) -> dict[s
     return _measured(rate, count)
 
 
-def measure_meta(seconds: float) -> dict[str, float]:
+def measure_meta(seconds: float, environments: int | None = None) -> dict[str, float]:
     """The same for meta-iterations of the recipe `optim4rl/stationary`.
 
     Args:
         seconds: about how long to measure; at least two meta-iterations are timed.
+        environments: of one agent on one device with all cores; None for the recipe's eight agents,
+            shared out over one device per core.
     """
-    count = devices.prepare()
+    count = devices.prepare(None if environments is None else 1)
     from loptrl.studies import meta_recipes, meta_runs
     from loptrl.studies.meta_training import make_meta_program
 
     config = meta_recipes.recipe("optim4rl", "stationary").config
+    if environments is not None:
+        config = dataclasses.replace(config, agents=1, num_envs=environments)
     program = make_meta_program(meta_runs.meta_spec("stationary", config))
     state, _ = program.advance(program.init())
     rate, _ = _rate(lambda s: program.advance(s)[0], state, program, seconds)
@@ -266,6 +279,7 @@ NAMED: Mapping[str, Callable[[float], dict[str, float]]] = {
     EVOLUTION: functools.partial(measure_evolution, host_devices=1),
     EVOLUTION_ALL: measure_evolution,
     META: measure_meta,
+    META_SMALL: functools.partial(measure_meta, environments=128),
 }
 """What stands in the place of an arm."""
 

@@ -1,4 +1,4 @@
-"""Throughput of other people's trainers on Breakout, in the Python of their checkouts.
+"""Throughput of other people's trainers and meta-training, in the Python of their checkouts.
 
 `loptrl bench` hands this file to another interpreter, whose current folder is the checkout: it
 imports nothing of this library, and theirs only where it is used.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -66,8 +67,74 @@ def purejaxrl(env_steps: int) -> Callable[[Any], Any]:
     )
 
 
-def main(name: str, seconds: float) -> None:
-    """Print the second of two trainings' env steps per second; the first one compiles."""
+def meta(seconds: float) -> float:
+    """Env steps per second of Optim4RL's meta-training as in sail-sg/optim4rl, with one agent.
+
+    The sizes are the published ones of the Ant at a sixteenth of the environments, and batches to
+    match: 2048 of them take more memory than most machines have. The first meta-iteration compiles.
+    """
+    from agents.MetaPPO import MetaPPO
+
+    environments, batch, unroll, minibatches, inner = 128, 64, 5, 8, 4
+    inner_steps = batch * unroll * minibatches * inner
+    # About 1,000 env steps/s on two cores.
+    iterations = 1 + max(2, round(seconds * 1_000 / inner_steps))
+    ends: list[float] = []
+
+    def note(line: str) -> None:
+        if "Iteration" in line:
+            ends.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = MetaPPO(
+            {
+                "config_idx": 1,
+                "logs_dir": f"{folder}/",
+                "env": {
+                    "name": "ant",
+                    "train_steps": iterations * inner_steps,
+                    "episode_length": 1000,
+                    "action_repeat": 1,
+                    "reward_scaling": 10,
+                    "num_envs": environments,
+                    "normalize_obs": True,
+                },
+                "agent": {
+                    "name": "MetaPPO",
+                    "inner_updates": inner,
+                    "gae_lambda": 0.95,
+                    "rollout_steps": unroll,
+                    "num_minibatches": minibatches,
+                    "clipping_epsilon": 0.3,
+                    "update_epochs": 4,
+                    "entropy_weight": 1e-2,
+                    "reset_interval": 128,
+                },
+                "agent_optim": {
+                    "name": "Optim4RL",
+                    "kwargs": {"learning_rate": 3e-4, "grad_clip": 1},
+                },
+                "meta_optim": {
+                    "name": "Adam",
+                    "kwargs": {"learning_rate": 3e-5, "grad_clip": 1.0},
+                },
+                "display_interval": 1,
+                "batch_size": batch,
+                "discount": 0.97,
+                "max_devices_per_host": 1,
+                "seed": 1,
+            }
+        )
+        trainer.logger.info = note
+        trainer.train()
+    if len(ends) < iterations:
+        raise RuntimeError(f"it ended after {len(ends)} of {iterations} meta-iterations")
+    # They count the env steps of the inner updates; the meta-loss plays `unroll` more.
+    return (iterations - 1) * (inner_steps + environments * unroll) / (ends[-1] - ends[0])
+
+
+def training(name: str, seconds: float) -> float:
+    """Env steps per second of the second of two trainings on Breakout; the first one compiles."""
     import jax
 
     env_steps = _ENVS * _STEPS * max(3, round(seconds * 15_000 / (_ENVS * _STEPS)))
@@ -75,11 +142,20 @@ def main(name: str, seconds: float) -> None:
     jax.block_until_ready(train(jax.random.PRNGKey(0)))
     started = time.perf_counter()
     jax.block_until_ready(train(jax.random.PRNGKey(1)))
+    return env_steps / (time.perf_counter() - started)
+
+
+def main(name: str, seconds: float) -> None:
+    """Print one of `bench_ratios.THEIRS`, measured: its rate, memory, devices and packages."""
+    import jax
+
+    rate = meta(seconds) if name == "optim4rl:meta" else training(name, seconds)
+    world = "brax" if name == "optim4rl:meta" else "gymnax"
     found = {
-        "env_steps_per_s": env_steps / (time.perf_counter() - started),
+        "env_steps_per_s": rate,
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "devices": jax.local_device_count(),
-        "with": ", ".join(f"{package} {version(package)}" for package in ("jax", "gymnax")),
+        "with": ", ".join(f"{package} {version(package)}" for package in ("jax", world)),
     }
     print(json.dumps(found))
 

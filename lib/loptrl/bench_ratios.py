@@ -13,6 +13,7 @@ __all__ = [
     "EVOLUTION_ALL",
     "FLOOR",
     "META",
+    "META_SMALL",
     "OURS",
     "PAIRS",
     "THEIRS",
@@ -42,26 +43,31 @@ META = "meta"
 FLOOR = "floor:"
 """Before STUDY/ARM: how fast that arm would be, did its rule cost its arithmetic alone."""
 
+META_SMALL = "meta:small"
+"""The same for one agent with 128 environments, on one device with all cores."""
+
 THEIRS: Mapping[str, str] = {
     "official:open": "open_multitask/breakout.open",
     "official:open_multi": "open_multitask/breakout.open_multi",
     "purejaxrl": "open_multitask/breakout.adam",
+    "optim4rl:meta": META_SMALL,
 }
-"""Others' code on Breakout -> the same here: OPEN, both sizes of the rule, and PPO with Adam."""
+"""Others' code -> the same here: OPEN on Breakout, both sizes of the rule, PPO with Adam there, and
+the meta-training of Optim4RL."""
 
 
 class Pair(NamedTuple):
-    """Two measurements whose ratio was asked for before anything was measured.
+    """Two measurements of whose ratio this library was to report before anything was measured.
 
     Attributes:
         ours: the name of the one that is divided.
         by: the name of the other.
-        wanted: the least ratio.
+        wanted: the least ratio; None where none was asked for.
     """
 
     ours: str
     by: str
-    wanted: float
+    wanted: float | None
 
 
 PAIRS = (
@@ -72,8 +78,9 @@ PAIRS = (
     Pair("brax_ant/ant.optim4rl", "brax_ant/ant.adam", 0.75),
     Pair("brax_ant/ant.open", "brax_ant/ant.adam", 0.75),
     Pair(EVOLUTION_ALL, EVOLUTION, 1.7),
+    Pair(THEIRS["optim4rl:meta"], "optim4rl:meta", None),
 )
-"""The ratios of throughput that this library was built for."""
+"""The ratios of throughput that this library was built for, and what theirs reaches."""
 
 
 class Ratio(NamedTuple):
@@ -83,7 +90,8 @@ class Ratio(NamedTuple):
         ours: the name of the one that is divided.
         by: the name of the other.
         rounds: the ratio of each round, in which one was measured soon after the other.
-        wanted: the least ratio of `PAIRS`; None for a ratio to a floor, which is at most 1.
+        wanted: the least ratio of `PAIRS`; None where none was asked for, as for one to a floor,
+            which is at most 1.
     """
 
     ours: str
@@ -103,8 +111,7 @@ def ratios(rates: Mapping[str, Sequence[float]]) -> list[Ratio]:
     Args:
         rates: env steps per second of each round, by name.
     """
-    pairs: list[tuple[str, str, float | None]] = [*PAIRS]
-    pairs += [(name, f"{FLOOR}{name}", None) for name in rates]
+    pairs = [*PAIRS, *(Pair(name, f"{FLOOR}{name}", None) for name in rates)]
     return [
         Ratio(
             ours,

@@ -178,11 +178,14 @@ class Bench:
     arm: Texts = ()
     """STUDY/ARM to measure, or floor:STUDY/ARM (did its rule cost its arithmetic alone), brax,
     brax:all (one device, and one per core), evolution, evolution:all (one core, and all), meta,
-    official:open, official:open_multi, purejaxrl; repeat for several. Ratios are to the first."""
+    meta:small, official:open, official:open_multi, purejaxrl, optim4rl:meta; repeat for several.
+    Ratios are to the first."""
     official: Path | None = None
     """A checkout of the OPEN authors' code; without --arm it is measured beside ours."""
     purejaxrl: Path | None = None
     """A checkout of purejaxrl, likewise."""
+    optim4rl: Path | None = None
+    """A checkout of the Optim4RL authors' code, likewise."""
     their_python: Path | None = None
     """The interpreter that has what these checkouts import, older versions than ours."""
     to: Path | None = None
@@ -194,7 +197,7 @@ class Bench:
         from loptrl import bench
         from loptrl.bench_ratios import BRAX, BRAX_ALL, OURS
 
-        checkouts = bench.Checkouts(self.official, self.purejaxrl, self.their_python)
+        checkouts = bench.Checkouts(self.official, self.purejaxrl, self.optim4rl, self.their_python)
         names = self.arm or checkouts.arms() or (OURS, BRAX, BRAX_ALL)
         print(bench.report(self.seconds, names, checkouts, self.to, self.rounds))
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from loptrl import speed_sessions
 from loptrl.bench_ratios import ratios
-from loptrl.errors import DamagedRun, LoptrlError
-from loptrl.paths import data_dir
+from loptrl.errors import DamagedRun
 from loptrl.runs import Store
 from loptrl.style import format_steps
 
@@ -101,10 +101,10 @@ def speed(folder: Path | None = None) -> str:
     Raises:
         LoptrlError: a file is not one that `loptrl bench --to` writes.
     """
-    sessions = _measured(folder)
-    if not sessions:
+    found = speed_sessions.sessions(folder)
+    if not found:
         return "No measurement is stored; `loptrl bench --to data/speed/NAME.csv` makes one."
-    return "\n\n".join(f"Measured on {made}:\n\n{_rates(table)}" for made, table in sessions)
+    return "\n\n".join(f"Measured on {made}:\n\n{_rates(table)}" for made, table in found)
 
 
 def _rates(table: pd.DataFrame) -> str:
@@ -146,34 +146,10 @@ def speed_ratios(folder: Path | None = None) -> str:
             "rounds": len(ratio.rounds),
             "wanted": "" if ratio.wanted is None else f"at least {ratio.wanted:g}",
         }
-        for _, table in _measured(folder)
-        for ratio in ratios(
-            {name: list(rates) for name, rates in table.groupby("what")["env_steps_per_s"]}
-        )
+        for session in speed_sessions.sessions(folder)
+        for ratio in ratios(session.rates())
     ]
     return as_markdown(pd.DataFrame(rows))
-
-
-def _measured(folder: Path | None) -> list[tuple[str, pd.DataFrame]]:
-    """When and on what, and the rows, of each file that `loptrl bench --to` wrote, by name."""
-    folder = data_dir() / "speed" if folder is None else folder
-    return [_session(path) for path in sorted(folder.glob("*.csv"))]
-
-
-def _session(path: Path) -> tuple[str, pd.DataFrame]:
-    try:
-        made = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
-        table = pd.read_csv(path, comment="#")
-        columns = ["env_steps_per_s", "devices", "peak_memory_gib"]
-        table = table.astype(dict.fromkeys(columns, float) | {"devices": int})[["what", *columns]]
-    except (ValueError, KeyError, OSError) as error:
-        raise LoptrlError(
-            f"expected measurements as `loptrl bench --to` writes them in {path}, got {error!r}; "
-            "measure again"
-        ) from error
-    if table.empty:
-        raise LoptrlError(f"expected measurements in {path}, got no rows; measure again")
-    return made, table
 
 
 def as_markdown(table: pd.DataFrame) -> str:

@@ -1,0 +1,61 @@
+"""What `loptrl bench --to` stored under `data/speed`: one file for each session, without jax."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from loptrl.errors import LoptrlError
+from loptrl.paths import data_dir
+
+__all__ = ["Session", "sessions"]
+
+_COLUMNS = ["env_steps_per_s", "devices", "peak_memory_gib"]
+
+
+class Session(NamedTuple):
+    """Measurements made one after another, whose ratios mean something.
+
+    Attributes:
+        made: when, on what, and with which packages others' code ran.
+        table: `what`, `env_steps_per_s`, `devices` and `peak_memory_gib`, a row a measurement.
+    """
+
+    made: str
+    table: pd.DataFrame
+
+    def rates(self) -> dict[str, list[float]]:
+        """Env steps per second of each round, by name."""
+        by_name = self.table.groupby("what", sort=False)["env_steps_per_s"]
+        return {str(name): list(rates) for name, rates in by_name}
+
+
+def sessions(folder: Path | None = None) -> list[Session]:
+    """Every stored session, in the order of their files' names.
+
+    Args:
+        folder: of the files; default `data/speed`.
+
+    Raises:
+        LoptrlError: a file is not one that `loptrl bench --to` writes.
+    """
+    folder = data_dir() / "speed" if folder is None else folder
+    return [_read(path) for path in sorted(folder.glob("*.csv"))]
+
+
+def _read(path: Path) -> Session:
+    try:
+        made = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        table = pd.read_csv(path, comment="#")
+        kinds = dict.fromkeys(_COLUMNS, float) | {"devices": int}
+        table = table.astype(kinds)[["what", *_COLUMNS]]
+    except (ValueError, KeyError, OSError) as error:
+        raise LoptrlError(
+            f"expected measurements as `loptrl bench --to` writes them in {path}, got {error!r}; "
+            "measure again"
+        ) from error
+    if table.empty:
+        raise LoptrlError(f"expected measurements in {path}, got no rows; measure again")
+    return Session(made, table)
