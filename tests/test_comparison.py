@@ -381,7 +381,7 @@ def test_a_body_is_drawn_by_itself_with_the_seeds_that_it_has(store):
     axes = comparison_figures.improvement_figure(found, ["ant"]).axes[0]
     assert axes.get_xlim()[0] < 0 and axes.get_xlim()[1] > 1
     assert [t.get_text() for t in axes.texts if t.get_text().startswith("OPEN")] == [
-        "OPEN (from Ant)"
+        "OPEN (from Ant), 0 of 9 pairs"
     ]
 
 
