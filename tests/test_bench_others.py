@@ -18,6 +18,7 @@ import pytest
 from loptrl import bench, bench_floor, bench_measure, bench_ratios, status_page
 from loptrl.errors import LoptrlError, StoreError
 from loptrl.optimizers import open as open_rule
+from loptrl.studies import meta_recipes
 
 TRAIN = """
 import jax, jax.numpy as jnp
@@ -47,7 +48,12 @@ def make_train(config):
     return lambda key: jax.random.normal(key, (config["TOTAL_TIMESTEPS"] // 8192,))
 """
 META_PPO = """
+import time
 import jax
+
+# Two meta-iterations that compile, then one every two seconds.
+ends = [100.0, 190.0, 192.0, 194.0]
+clock = time.perf_counter
 
 class Logger:
     info = print
@@ -55,6 +61,7 @@ class Logger:
 class MetaPPO:
     def __init__(self, cfg):
         assert open(cfg["logs_dir"] + "log", "w") and cfg["max_devices_per_host"] == 1
+        assert cfg["env"]["num_envs"] == 2 * cfg["batch_size"] == 128
         self.cfg, self.logger = cfg, Logger()
     def train(self):
         steps, agent = self.cfg["env"]["train_steps"], self.cfg["agent"]
@@ -62,7 +69,9 @@ class MetaPPO:
         self.logger.info("total iterations")
         for t in range(steps // (a_step * agent["inner_updates"])):
             jax.random.normal(jax.random.PRNGKey(t), (100, 100)).block_until_ready()
+            time.perf_counter = lambda: ends[t]
             self.logger.info(f"<1> Iteration {t}")
+            time.perf_counter = clock
 """
 
 
@@ -108,6 +117,10 @@ def test_their_rates_are_measured_where_their_code_is(checkouts):
     rows = re.findall(r"^(\S+) +([\d,]+) env steps/s on \d devices, peak ([\d.]+)", table, re.M)
     assert [name for name, *_ in rows] == names
     assert all(int(rate.replace(",", "")) > 0 and float(peak) > 0.05 for _, rate, peak in rows)
+    # As many env steps as ours makes in a meta-iteration, every two seconds once both compiled.
+    config = meta_recipes.recipe("optim4rl", "stationary").config
+    ours = dataclasses.replace(config, agents=1, num_envs=128).env_steps_per_slice
+    assert rows[-1][1] == f"{ours / 2:,.0f}"
 
 
 def test_what_fails_there_is_said(checkouts):
@@ -119,7 +132,7 @@ def test_what_fails_there_is_said(checkouts):
 def test_a_meta_training_that_ends_early_is_no_measurement(checkouts):
     early = META_PPO.replace("for t in range(steps", "for t in range(-1 + steps")
     (checkouts.optim4rl / "agents" / "MetaPPO.py").write_text(early)
-    with pytest.raises(LoptrlError, match="RuntimeError: it ended after 2 of 3 meta-iterations"):
+    with pytest.raises(LoptrlError, match="RuntimeError: it ended after 3 of 4 meta-iterations"):
         bench.report(0.1, ["optim4rl:meta"], checkouts)
 
 
@@ -137,7 +150,7 @@ def test_a_ratio_is_taken_within_a_round(checkouts, monkeypatch):
     table = bench.report(1.0, [ours, theirs, ours], checkouts, rounds=3).splitlines()
     assert measured_in_turn == [ours, theirs] * 3, "named twice is measured as if named once"
     assert table[1].startswith(f"{theirs:<{len(ours)}}     20,000 env steps/s [16,000 to 40,000 in")
-    assert table[1].endswith(f"0.50 of {ours}")
+    assert table[1].endswith(f"0.67 of {ours}")
     assert table[-1] == (
         f"{ours} makes 1.50 times the env steps/s of {theirs} [1.25 to 2.00 in 3 rounds] (1 wanted)"
     )
@@ -155,7 +168,7 @@ def test_what_is_kept_is_what_the_status_page_shows(monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "_in_process", measured)
     folder = tmp_path / "new"
     assert "No measurement is stored" in status_page.speed(folder)
-    told = bench.report(3.0, names, to=folder / "a.csv")
+    told = bench.report(3.0, names, to=folder / "a.csv", rounds=2)
     shown = status_page.speed(folder)
     assert "| evolution:all | 1,600 | 1,500 to 1,700 | 1.00 | 2 | 0.50 |" in shown
     assert "in multiples of evolution:all" in shown and "3 s each" in shown
@@ -163,11 +176,24 @@ def test_what_is_kept_is_what_the_status_page_shows(monkeypatch, tmp_path):
     assert "| 1.60 | 1.50 to 1.70 | 2 | at least 1.7 |" in status_page.speed_ratios(folder)
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError) as error:
-        bench.report(3.0, names, to=tmp_path / "file" / "a.csv")
+        bench.report(3.0, names, to=tmp_path / "file" / "a.csv", rounds=2)
     assert told in str(error.value), "what took minutes is not lost"
     (folder / "b.csv").write_text("# something\nelse\n")
     with pytest.raises(LoptrlError, match=r"b\.csv.*measure again"):
         status_page.speed(folder)
+
+
+def test_what_was_measured_before_a_failure_is_not_lost(monkeypatch):
+    def measured(name, seconds, where):
+        if name == bench_ratios.EVOLUTION:
+            raise LoptrlError("the measurement of evolution failed: no memory")
+        return {"env_steps_per_s": 1500.0, "devices": 2, "peak_memory_gib": 0.5}
+
+    monkeypatch.setattr(bench, "_in_process", measured)
+    with pytest.raises(LoptrlError, match=r"no memory; what was measured before:\nmeta +1,500 env"):
+        bench.report(3.0, [bench_ratios.META, bench_ratios.EVOLUTION])
+    with pytest.raises(LoptrlError, match=r"name that ends in \.csv, got speed;"):
+        bench.report(3.0, [bench_ratios.META], to=Path("speed"))
 
 
 def test_what_theirs_ran_with_is_kept(checkouts, monkeypatch, tmp_path):
@@ -182,8 +208,10 @@ def test_what_theirs_ran_with_is_kept(checkouts, monkeypatch, tmp_path):
 
 
 def test_their_interpreter_is_asked_for_and_named_where_it_is_not(checkouts, tmp_path):
+    without = dataclasses.replace(checkouts, python=None)
     with pytest.raises(LoptrlError, match="name it with --their-python PATH"):
-        bench.report(0.1, ["purejaxrl"], dataclasses.replace(checkouts, python=None))
+        bench.report(0.1, ["purejaxrl"], without)
+    assert without.folder("optim4rl:meta") == checkouts.optim4rl, "runs with what ours has"
     nowhere = dataclasses.replace(checkouts, python=tmp_path / "python")
     with pytest.raises(LoptrlError, match=r"could not run .*python: No such file"):
         bench.report(0.1, ["purejaxrl"], nowhere)
@@ -258,6 +286,7 @@ def test_ratios_say_what_was_wanted(tmp_path):
     assert "official" not in status_page.speed_ratios(tmp_path), "not in the same session"
     file.write_text(file.read_text() + "\nofficial:open,10000,2,0.5\n")
     assert "| official:open | 3.70 |  | 1 | at least 2.5 |" in status_page.speed_ratios(tmp_path)
-    file.write_text(head)
-    with pytest.raises(LoptrlError, match="got no rows; measure again"):
-        status_page.speed(tmp_path)
+    for rows in ("", "meta,1,2,0.5\nmeta,2,2,0.5\nbrax,1,2,0.5"):
+        file.write_text(head + rows)
+        with pytest.raises(LoptrlError, match=r"got \d rows; measure again"):
+            status_page.speed(tmp_path)

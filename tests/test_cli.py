@@ -107,7 +107,8 @@ def write(store, spec, diverged):
         (["execute", "--help"], ["NOTEBOOK", "-p", "--to"]),
         (
             ["bench", "--help"],
-            ["--seconds", "--arm", "--official", "--purejaxrl", "--their-python"],
+            ["--seconds", "--arm", "--official", "--purejaxrl", "--optim4rl", "--their-python"]
+            + ["--rounds", "--to"],
         ),
         (["meta", "--help"], ["optim4rl", "linear_optim", "l2lgd2", "open", "velo"]),
         (["meta", "velo", "--help"], ["--recipe", "standin", "--population", "--time-limit"]),

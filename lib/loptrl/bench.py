@@ -19,7 +19,7 @@ from typing import Any
 
 from loptrl import provenance
 from loptrl.bench_measure import NAMED, floor_spec_of, spec_of
-from loptrl.bench_ratios import FLOOR, THEIRS, ratios
+from loptrl.bench_ratios import FLOOR, THEIRS, quotients, ratios
 from loptrl.errors import LoptrlError, StoreError
 from loptrl.files import write_together
 
@@ -45,7 +45,8 @@ class Checkouts:
         official: a checkout of github.com/AlexGoldie/rl-learned-optimization.
         purejaxrl: a checkout of github.com/luchris429/purejaxrl.
         optim4rl: a checkout of github.com/sail-sg/optim4rl.
-        python: the interpreter that has what they import, which ours has not.
+        python: the interpreter that has what they import: older versions than ours for the first
+            two; for optim4rl ours, where none is given.
     """
 
     official: Path | None = None
@@ -73,7 +74,7 @@ class Checkouts:
             raise LoptrlError(
                 f"expected {file} in {folder}, found none; --{field} takes a checkout"
             )
-        if self.python is None:
+        if self.python is None and field != "optim4rl":
             raise LoptrlError(
                 f"{name} needs an interpreter that has what that code imports, older versions than "
                 "ours; name it with --their-python PATH"
@@ -95,7 +96,13 @@ def _in_process(name: str, seconds: float, checkouts: Checkouts) -> Measurement:
         script = Path(__file__).with_name("bench_others.py").read_text(encoding="utf-8")
         folder = checkouts.folder(name)
         # Absolute, for it starts in the checkout, and not resolved: a venv is found by its link.
-        command = [os.path.abspath(str(checkouts.python)), "-c", script, name, str(seconds)]
+        command = [
+            os.path.abspath(str(checkouts.python or sys.executable)),
+            "-c",
+            script,
+            name,
+            str(seconds),
+        ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     except OSError as error:
@@ -113,24 +120,25 @@ def report(
     names: Sequence[str],
     checkouts: Checkouts | None = None,
     to: Path | None = None,
-    rounds: int = 2,
+    rounds: int = 3,
 ) -> str:
     """The table that `loptrl bench` prints: medians over rounds, and each one's ratio to the first.
 
     Beneath stand the ratios of `bench_ratios.PAIRS` of which both were measured, and of arms to
-    their floors, each taken within a round.
+    their floors. Every ratio is the median of those that were taken within a round.
 
     Args:
         seconds: about how long each measurement takes.
         names: arms as STUDY/ARM, their floors, `BRAX`, `EVOLUTION` and the like, and of `THEIRS`.
         checkouts: of the others' code, which their names need.
-        to: a file that gets every measurement, as `status_page.speed` reads it.
+        to: a CSV file that gets every measurement, as `speed_sessions` reads it, written anew.
         rounds: how often everything is measured, one name after another.
 
     Raises:
         StoreError: the file cannot be written; the measurements are in its words.
-        LoptrlError: `seconds` or `rounds` is not above 0, an arm is unknown or has no floor, a
-            checkout is none, or a measurement failed.
+        LoptrlError: `seconds` or `rounds` is not above 0, `to` is no CSV file, an arm is unknown
+            or has no floor, a checkout is none, or a measurement failed; what was measured before
+            it is in its words.
     """
     checkouts = Checkouts() if checkouts is None else checkouts
     if not seconds > 0:
@@ -142,8 +150,18 @@ def report(
             checkouts.folder(name)
         elif name not in NAMED:
             (floor_spec_of if name.startswith(FLOOR) else spec_of)(name)
-    order = list(dict.fromkeys(names)) * rounds
-    results = [(name, _in_process(name, seconds, checkouts)) for name in order]
+    if to is not None and to.suffix != ".csv":
+        raise LoptrlError(
+            f"expected --to with a name that ends in .csv, got {to}; name such a file"
+        )
+    results: list[tuple[str, Measurement]] = []
+    for name in list(dict.fromkeys(names)) * rounds:
+        try:
+            results.append((name, _in_process(name, seconds, checkouts)))
+        except LoptrlError as error:
+            if not results:
+                raise
+            raise LoptrlError(f"{error}; what was measured before:\n{_told(results)}") from error
     told = _told(results)
     if to is not None:
         try:
@@ -154,16 +172,16 @@ def report(
 
 
 def _told(results: Sequence[tuple[str, Measurement]]) -> str:
-    rates: dict[str, list[float]] = {}
-    for name, r in results:
-        rates.setdefault(name, []).append(r["env_steps_per_s"])
-    (first, level), width = next(iter(rates.items())), max(map(len, rates))
-    said = dict(results)
+    of: dict[str, list[Measurement]] = {}
+    for name, measured in results:
+        of.setdefault(name, []).append(measured)
+    rates = {name: [r["env_steps_per_s"] for r in found] for name, found in of.items()}
+    first, width = next(iter(of)), max(map(len, of))
     lines = [
-        f"{name:<{width}} {median(found):>10,.0f} env steps/s{_span(found, ',.0f')} on "
-        f"{said[name]['devices']:.0f} devices, peak {said[name]['peak_memory_gib']:.2f} GiB, "
-        f"{median(found) / median(level):.2f} of {first}"
-        for name, found in rates.items()
+        f"{name:<{width}} {median(rates[name]):>10,.0f} env steps/s{_span(rates[name], ',.0f')} on "
+        f"{found[0]['devices']:.0f} devices, peak {max(r['peak_memory_gib'] for r in found):.2f} "
+        f"GiB, {median(quotients(rates[name], rates[first])):.2f} of {first}"
+        for name, found in of.items()
     ]
     lines += [
         f"{r.ours} makes {r.value:.2f} times the env steps/s of {r.by}{_span(r.rounds, '.2f')}"

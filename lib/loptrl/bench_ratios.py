@@ -19,6 +19,7 @@ __all__ = [
     "THEIRS",
     "Pair",
     "Ratio",
+    "quotients",
     "ratios",
 ]
 
@@ -40,11 +41,11 @@ EVOLUTION_ALL = "evolution:all"
 META = "meta"
 """The main meta-training of Optim4RL: eight agents, 2048 environments in all, on all devices."""
 
+META_SMALL = "meta:small"
+"""The same of one agent with 128 environments, on one device with all cores."""
+
 FLOOR = "floor:"
 """Before STUDY/ARM: how fast that arm would be, did its rule cost its arithmetic alone."""
-
-META_SMALL = "meta:small"
-"""The same for one agent with 128 environments, on one device with all cores."""
 
 THEIRS: Mapping[str, str] = {
     "official:open": "open_multitask/breakout.open",
@@ -105,6 +106,11 @@ class Ratio(NamedTuple):
         return median(self.rounds)
 
 
+def quotients(ours: Sequence[float], by: Sequence[float]) -> tuple[float, ...]:
+    """One over the other, round by round, as far as both were measured."""
+    return tuple(one / other for one, other in zip(ours, by, strict=False))
+
+
 def ratios(rates: Mapping[str, Sequence[float]]) -> list[Ratio]:
     """Those of `PAIRS` of which both were measured, and of each arm to its floor.
 
@@ -116,7 +122,7 @@ def ratios(rates: Mapping[str, Sequence[float]]) -> list[Ratio]:
         Ratio(
             ours,
             by,
-            tuple(one / other for one, other in zip(rates[ours], rates[by], strict=False)),
+            quotients(rates[ours], rates[by]),
             wanted,
         )
         for ours, by, wanted in pairs

@@ -173,7 +173,7 @@ class Execute:
 class Bench:
     """Throughput of study 1's agent beside Brax's own trainer, or of any arms side by side."""
 
-    seconds: float = 60.0
+    seconds: float = 20.0
     """About how long each measurement takes."""
     arm: Texts = ()
     """STUDY/ARM to measure, or floor:STUDY/ARM (did its rule cost its arithmetic alone), brax,
@@ -187,10 +187,12 @@ class Bench:
     optim4rl: Path | None = None
     """A checkout of the Optim4RL authors' code, likewise."""
     their_python: Path | None = None
-    """The interpreter that has what these checkouts import, older versions than ours."""
+    """The interpreter that has what these checkouts import: older versions than ours for OPEN and
+    purejaxrl; for Optim4RL ours, where none is given."""
     to: Path | None = None
-    """A file that gets every measurement too; the status page shows those in data/speed."""
-    rounds: int = 2
+    """A CSV file that gets every measurement too, written anew; the status page shows those in
+    data/speed."""
+    rounds: int = 3
     """How often everything is measured, in turn: ratios are taken within a round."""
 
     def __call__(self) -> None:

@@ -56,6 +56,10 @@ def _read(path: Path) -> Session:
             f"expected measurements as `loptrl bench --to` writes them in {path}, got {error!r}; "
             "measure again"
         ) from error
-    if table.empty:
-        raise LoptrlError(f"expected measurements in {path}, got no rows; measure again")
+    rounds = table.groupby("what").size().unique()
+    if len(rounds) != 1:
+        raise LoptrlError(
+            f"expected as many measurements of one name as of another in {path}, got "
+            f"{len(table)} rows; measure again"
+        )
     return Session(made, table)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pandas as pd
 
 from loptrl import speed_sessions
-from loptrl.bench_ratios import ratios
+from loptrl.bench_ratios import quotients, ratios
 from loptrl.errors import DamagedRun
 from loptrl.runs import Store
 from loptrl.style import format_steps
@@ -111,6 +112,8 @@ def _rates(table: pd.DataFrame) -> str:
     """A session's medians over its rounds, in the order they were measured in."""
     names = table.groupby("what", sort=False)
     rates = names["env_steps_per_s"].median()
+    rounds = {name: list(found) for name, found in names["env_steps_per_s"]}
+    of_first = [median(quotients(found, rounds[rates.index[0]])) for found in rounds.values()]
     rows = pd.DataFrame(
         {
             "what": rates.index,
@@ -118,7 +121,7 @@ def _rates(table: pd.DataFrame) -> str:
             "least to most": names["env_steps_per_s"].agg(
                 lambda found: "" if len(found) < 2 else f"{min(found):,.0f} to {max(found):,.0f}"
             ),
-            f"in multiples of {rates.index[0]}": (rates / rates.iloc[0]).map("{:.2f}".format),
+            f"in multiples of {rates.index[0]}": [f"{ratio:.2f}" for ratio in of_first],
             "devices": names["devices"].first(),
             "GiB": names["peak_memory_gib"].max().map("{:.2f}".format),
         }
