@@ -38,7 +38,7 @@ def on_official(folder: Path | None = None) -> str:
     return (
         "The authors' own program, with one agent of 128 environments, batches to match, 4 inner "
         f"updates, one device and all cores, made {rate[_NAME]:,.0f} env steps/s, and its process "
-        f"took {memory[_NAME]:.1f} GiB, compilation included. It differentiates through the "
+        f"took {memory[_NAME]:.1f} GiB at its peak. It differentiates through the "
         "physics and keeps every intermediate number, and its agent's networks are larger (four "
         "layers of 32 and five of 64 units; here two of 64 each). This project's default for as "
         f"many environments and updates made {ratio.value:.1f}{span} times as many env steps/s, "
