@@ -197,14 +197,20 @@ def test_what_was_measured_before_a_failure_is_not_lost(monkeypatch):
 
 
 def test_what_theirs_ran_with_is_kept(checkouts, monkeypatch, tmp_path):
+    ours, theirs = "open_multitask/breakout.adam", "purejaxrl"
+
     def measured(name, seconds, where):
-        theirs = {"with": "jax 0.4.13, gymnax 0.0.6"} if name == "purejaxrl" else {}
-        return {"env_steps_per_s": 1500.0, "devices": 2, "peak_memory_gib": 0.5} | theirs
+        packages = {"packages": "jax 0.4.13 and gymnax 0.0.6"} if name == theirs else {}
+        return {"env_steps_per_s": 1500.0, "devices": 2, "peak_memory_gib": 0.5} | packages
 
     monkeypatch.setattr(bench, "_in_process", measured)
-    bench.report(3.0, [bench_ratios.META, "purejaxrl"], checkouts, to=tmp_path / "a.csv")
-    first = (tmp_path / "a.csv").read_text().splitlines()[0]
-    assert first.endswith("one after another; purejaxrl with jax 0.4.13, gymnax 0.0.6")
+    bench.report(3.0, [ours, theirs], checkouts, to=tmp_path / "a.csv", rounds=1)
+    shown = status_page.speed(tmp_path)
+    assert "| purejaxrl (jax 0.4.13 and gymnax 0.0.6) | 1,500 |" in shown
+    assert "breakout.adam | 1,500 |" in shown
+    assert "| purejaxrl | jax 0.4.13 and gymnax 0.0.6 | 1.00 |" in status_page.speed_ratios(
+        tmp_path
+    )
 
 
 def test_their_interpreter_is_asked_for_and_named_where_it_is_not(checkouts, tmp_path):
@@ -276,17 +282,19 @@ def test_ratios_say_what_was_wanted(tmp_path):
         bench_ratios.EVOLUTION: 15_000,
         "open_multitask/breakout.open": 37_000,
     }
-    rows = [f"{name},{rate},2,0.5" for name, rate in rates.items()]
-    head = "# a day\nwhat,env_steps_per_s,devices,peak_memory_gib\n"
+    rows = [f"{name},{rate},2,0.5," for name, rate in rates.items()]
+    head = "# a day\nwhat,env_steps_per_s,devices,peak_memory_gib,packages\n"
     file.write_text(head + "\n".join(rows))
     shown = status_page.speed_ratios(tmp_path)
-    assert "| evolution:all | evolution | 2.00 |  | 1 | at least 1.7 |" in shown
+    assert "| evolution:all | evolution |  | 2.00 |  | 1 | at least 1.7 |" in shown
     assert len(shown.splitlines()) == 2 + 1, "nothing of which only one side was measured"
-    (tmp_path / "b.csv").write_text(head + "official:open,10000,2,0.5")
+    (tmp_path / "b.csv").write_text(head + "official:open,10000,2,0.5,jax 1")
     assert "official" not in status_page.speed_ratios(tmp_path), "not in the same session"
-    file.write_text(file.read_text() + "\nofficial:open,10000,2,0.5\n")
-    assert "| official:open | 3.70 |  | 1 | at least 2.5 |" in status_page.speed_ratios(tmp_path)
-    for rows in ("", "meta,1,2,0.5\nmeta,2,2,0.5\nbrax,1,2,0.5"):
+    file.write_text(file.read_text() + "\nofficial:open,10000,2,0.5,jax 1\n")
+    assert "| official:open | jax 1 | 3.70 |  | 1 | at least 2.5 |" in status_page.speed_ratios(
+        tmp_path
+    )
+    for rows in ("", "meta,1,2,0.5,\nmeta,2,2,0.5,\nbrax,1,2,0.5,"):
         file.write_text(head + rows)
         with pytest.raises(LoptrlError, match=r"got \d rows; measure again"):
             status_page.speed(tmp_path)

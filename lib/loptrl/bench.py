@@ -26,7 +26,7 @@ from loptrl.files import write_together
 __all__ = ["Checkouts", "report"]
 
 Measurement = dict[str, Any]
-"""`env_steps_per_s`, `devices` and `peak_memory_gib`; of others' code also what it ran `with`."""
+"""`env_steps_per_s`, `devices` and `peak_memory_gib`; of others' code also their `packages`."""
 
 
 _FILES = {
@@ -201,14 +201,14 @@ def _span(values: Sequence[float], form: str) -> str:
 def _keep(to: Path, seconds: float, results: Sequence[tuple[str, Measurement]]) -> None:
     """The measurements as a CSV file, whose first line says when and on what they were made."""
     rows = [
-        f"{name},{r['env_steps_per_s']:.0f},{r['devices']:.0f},{r['peak_memory_gib']:.2f}"
+        f"{name},{r['env_steps_per_s']:.0f},{r['devices']:.0f},{r['peak_memory_gib']:.2f},"
+        f"{r.get('packages', '')}"
         for name, r in results
     ]
     made = datetime.date.today().isoformat()
     head = (
         f"# {made}, {provenance.processor()}, jax {provenance.versions()['jax']}, "
         f"{seconds:g} s each, one after another"
-        + "".join(f"; {name} with {r['with']}" for name, r in dict(results).items() if "with" in r)
     )
-    columns = "what,env_steps_per_s,devices,peak_memory_gib"
+    columns = "what,env_steps_per_s,devices,peak_memory_gib,packages"
     write_together({to: "\n".join([head, columns, *rows, ""]).encode()})

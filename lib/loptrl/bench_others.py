@@ -156,7 +156,7 @@ def main(name: str, seconds: float) -> None:
         "env_steps_per_s": rate,
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "devices": jax.local_device_count(),
-        "with": ", ".join(f"{package} {version(package)}" for package in ("jax", world)),
+        "packages": " and ".join(f"{package} {version(package)}" for package in ("jax", world)),
     }
     print(json.dumps(found))
 

@@ -19,8 +19,9 @@ class Session(NamedTuple):
     """Measurements made one after another, whose ratios mean something.
 
     Attributes:
-        made: when, on what, and with which packages others' code ran.
-        table: `what`, `env_steps_per_s`, `devices` and `peak_memory_gib`, a row a measurement.
+        made: when and on what.
+        table: `what`, `env_steps_per_s`, `devices`, `peak_memory_gib` and `packages` (those that
+            others' code ran with; empty for ours), a row a measurement.
     """
 
     made: str
@@ -30,6 +31,10 @@ class Session(NamedTuple):
         """Env steps per second of each round, by name."""
         by_name = self.table.groupby("what", sort=False)["env_steps_per_s"]
         return {str(name): list(rates) for name, rates in by_name}
+
+    def packages(self, name: str) -> str:
+        """What others' code ran with, such as "jax 0.4.13 and gymnax 0.0.6"; empty for ours."""
+        return str(self.table.loc[self.table["what"] == name, "packages"].iloc[0])
 
 
 def sessions(folder: Path | None = None) -> list[Session]:
@@ -48,9 +53,9 @@ def sessions(folder: Path | None = None) -> list[Session]:
 def _read(path: Path) -> Session:
     try:
         made = path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
-        table = pd.read_csv(path, comment="#")
-        kinds = dict.fromkeys(_COLUMNS, float) | {"devices": int}
-        table = table.astype(kinds)[["what", *_COLUMNS]]
+        table = pd.read_csv(path, comment="#", keep_default_na=False)
+        kinds = dict.fromkeys(_COLUMNS, float) | {"devices": int, "packages": str}
+        table = table.astype(kinds)[["what", *kinds]]
     except (ValueError, KeyError, OSError) as error:
         raise LoptrlError(
             f"expected measurements as `loptrl bench --to` writes them in {path}, got {error!r}; "

@@ -105,18 +105,21 @@ def speed(folder: Path | None = None) -> str:
     found = speed_sessions.sessions(folder)
     if not found:
         return "No measurement is stored; `loptrl bench --to data/speed/NAME.csv` makes one."
-    return "\n\n".join(f"Measured on {made}:\n\n{_rates(table)}" for made, table in found)
+    return "\n\n".join(f"Measured on {session.made}:\n\n{_rates(session)}" for session in found)
 
 
-def _rates(table: pd.DataFrame) -> str:
+def _rates(session: speed_sessions.Session) -> str:
     """A session's medians over its rounds, in the order they were measured in."""
-    names = table.groupby("what", sort=False)
+    names = session.table.groupby("what", sort=False)
     rates = names["env_steps_per_s"].median()
-    rounds = {name: list(found) for name, found in names["env_steps_per_s"]}
+    rounds = session.rates()
     of_first = [median(quotients(found, rounds[rates.index[0]])) for found in rounds.values()]
     rows = pd.DataFrame(
         {
-            "what": rates.index,
+            "what": [
+                f"{name} ({packages})" if (packages := session.packages(name)) else name
+                for name in rounds
+            ],
             "env steps/s": rates.map("{:,.0f}".format),
             "least to most": names["env_steps_per_s"].agg(
                 lambda found: "" if len(found) < 2 else f"{min(found):,.0f} to {max(found):,.0f}"
@@ -142,6 +145,7 @@ def speed_ratios(folder: Path | None = None) -> str:
         {
             "env steps/s of": ratio.ours,
             "in multiples of": ratio.by,
+            "which ran with": session.packages(ratio.by),
             "ratio": f"{ratio.value:.2f}",
             "least to most": ""
             if len(ratio.rounds) < 2

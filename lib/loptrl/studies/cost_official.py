@@ -36,7 +36,8 @@ def on_official(folder: Path | None = None) -> str:
     span = f" [{min(ratio.rounds):.1f} to {max(ratio.rounds):.1f}]" if several else ""
     rounds = f", {len(ratio.rounds)} rounds" if several else ""
     return (
-        "The authors' own program, with one agent of 128 environments, batches to match, 4 inner "
+        f"The authors' own program (on {session.packages(_NAME)}), with one agent of 128 "
+        "environments, batches to match, 4 inner "
         f"updates, one device and all cores, made {rate[_NAME]:,.0f} env steps/s, and its process "
         f"took {memory[_NAME]:.1f} GiB at its peak. It differentiates through the "
         "physics and keeps every intermediate number, and its agent's networks are larger (four "
