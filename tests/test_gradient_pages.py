@@ -21,6 +21,7 @@ from loptrl.specs import plain
 from loptrl.studies import (
     adam_collapse,
     changing_ant_figures,
+    cost_official,
     cost_report,
     gradient_agreement,
     gradient_figures,
@@ -155,6 +156,11 @@ def gradient_cells(both) -> tuple[list[Figure], list[str]]:
     return cells(GRADIENTS, names)
 
 
+def cost_cells(costs) -> tuple[list[Figure], list[str]]:
+    names = {"evidence": costs, "report": cost_report, "cost_official": cost_official}
+    return cells(COSTS, names)
+
+
 # --- the runs -----------------------------------------------------------------------------------
 
 
@@ -287,7 +293,7 @@ def test_the_pages_when_all_is_there(both, costs):
     assert "the path itself lowers it (-0.2" in texts[0]
     assert "with 2 inner updates, agreement -0.2" in said and "with 4 inner updates, final" in said
     assert "Missing" not in said and "no runs" not in said
-    figures, texts = cells(COSTS, {"evidence": costs, "report": cost_report})
+    figures, texts = cost_cells(costs)
     assert len(figures) == 2 and all(f.axes and f._repr_png_() for f in figures)
     said = "\n".join(texts)
     assert "40 times less" in texts[0] and "not run" in said and "Missing" not in said
@@ -377,7 +383,7 @@ def test_the_pages_when_nothing_is_there(place, empty):
     assert all(texts), "an empty text shows as an object's name"
     assert texts[0].startswith("**No arm of this study is stored") and "Missing runs" in texts[-1]
     costs = cost_report.load(store=empty, compute="never")
-    figures, texts = cells(COSTS, {"evidence": costs, "report": cost_report})
+    figures, texts = cost_cells(costs)
     assert "nothing can be said yet" in texts[0] and all(texts)
     assert all(not f.axes for f in figures)
     assert "loptrl run meta_cost --budget laptop" in "\n".join(texts)
