@@ -124,7 +124,7 @@ def _rates(session: speed_sessions.Session) -> str:
             "least to most": names["env_steps_per_s"].agg(
                 lambda found: "" if len(found) < 2 else f"{min(found):,.0f} to {max(found):,.0f}"
             ),
-            f"in multiples of {rates.index[0]}": [f"{ratio:.2f}" for ratio in of_first],
+            "in multiples of the first": [f"{ratio:.2f}" for ratio in of_first],
             "devices": names["devices"].first(),
             "GiB": names["peak_memory_gib"].max().map("{:.2f}".format),
         }
