@@ -28,7 +28,6 @@ __all__ = ["Checkouts", "report"]
 Measurement = dict[str, Any]
 """`env_steps_per_s`, `devices` and `peak_memory_gib`; of others' code also their `packages`."""
 
-
 _FILES = {
     "official": "rl_optimizer/train.py",
     "purejaxrl": "purejaxrl/ppo.py",

@@ -121,15 +121,18 @@ def _rates(session: speed_sessions.Session) -> str:
                 for name in rounds
             ],
             "env steps/s": rates.map("{:,.0f}".format),
-            "least to most": names["env_steps_per_s"].agg(
-                lambda found: "" if len(found) < 2 else f"{min(found):,.0f} to {max(found):,.0f}"
-            ),
+            "least to most": [_range(found, ",.0f") for found in rounds.values()],
             "in multiples of the first": [f"{ratio:.2f}" for ratio in of_first],
             "devices": names["devices"].first(),
             "GiB": names["peak_memory_gib"].max().map("{:.2f}".format),
         }
     )
     return as_markdown(rows)
+
+
+def _range(rounds: Sequence[float], form: str) -> str:
+    """Least to most of several rounds; one has no range."""
+    return "" if len(rounds) < 2 else f"{min(rounds):{form}} to {max(rounds):{form}}"
 
 
 def speed_ratios(folder: Path | None = None) -> str:
@@ -147,9 +150,7 @@ def speed_ratios(folder: Path | None = None) -> str:
             "in multiples of": ratio.by,
             "which ran with": session.packages(ratio.by),
             "ratio": f"{ratio.value:.2f}",
-            "least to most": ""
-            if len(ratio.rounds) < 2
-            else f"{min(ratio.rounds):.2f} to {max(ratio.rounds):.2f}",
+            "least to most": _range(ratio.rounds, ".2f"),
             "rounds": len(ratio.rounds),
             "wanted": "" if ratio.wanted is None else f"at least {ratio.wanted:g}",
         }
