@@ -14,7 +14,13 @@ from loptrl import book, drive, provenance, stats, weights
 from loptrl.errors import LoptrlError, WeightsError
 from loptrl.paths import repo_root
 from loptrl.runs import Store
-from loptrl.studies import brax_ant, comparison_figures, comparison_report, open_multitask
+from loptrl.studies import (
+    brax_ant,
+    comparison_figures,
+    comparison_published,
+    comparison_report,
+    open_multitask,
+)
 from loptrl.studies.comparison_evidence import load
 
 GAMES = open_multitask.COMPARISON.tasks
@@ -261,7 +267,7 @@ def test_the_words_and_tables(games):
     table = comparison_report.finals_table(found)
     assert "n = 3" in table and table.splitlines()[-1].startswith("| Optim4RL (from Ant) | 4")
     assert "VeLO" not in table and "No run of VeLO" in comparison_report.missing(found)
-    assert "| Breakout | 50.1 |" in comparison_report.published_table(found)
+    assert "| Breakout | 50.1 |" in comparison_published.published_table(found)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -335,7 +341,7 @@ def test_an_unknown_game_is_refused(store):
 
 def test_runs_as_long_as_the_report_s_stand_beside_them(games):
     """Its Breakout is 20 times shorter, its Ant twice as long: they are curves only."""
-    table = comparison_report.reported_table(of_games(games)).splitlines()
+    table = comparison_published.reported_table(of_games(games)).splitlines()
     rows = [line.split(" | ")[:3] for line in table if line.startswith("| OPEN")]
     assert [row[1:] for row in rows] == [
         ["Asterix", "25.0, n = 18"],
@@ -347,13 +353,25 @@ def test_runs_as_long_as_the_report_s_stand_beside_them(games):
     assert adam.endswith(f"| {100 * (here / 14.7861 - 1):+.0f} % |")
 
 
+def test_longer_runs_of_the_report_are_compared_over_adam_s(games, store):
+    """Its Ant ran to 50 million env steps: Adam 6426, the multi-task OPEN 2270."""
+    assert not comparison_published.reported_over_adam(of_games(games))
+    fill(store, brax_ant, ["ant"], {"adam": 5000.0, "open": 4000.0})
+    assert not comparison_published.reported_over_adam(of_bodies(store))
+    fill(store, brax_ant, ["ant"], {"open_multi": 1000.0})
+    *_, row = comparison_published.reported_over_adam(of_bodies(store)).splitlines()
+    assert row.startswith(
+        "| OPEN (multi-task) | Ant | report 50M, here 20M | 0.35, n = 16 | 0.20 [0.20, 0.20"
+    )
+
+
 def test_a_run_of_the_official_code_stands_beside_those_here(games, store):
     """It reached 75 on Breakout with 1e7 env steps; no other optimizer or length has one."""
-    words = comparison_report.official_words(of_games(games))
+    words = comparison_published.official_words(of_games(games))
     assert words.startswith("One run of the official code with OPEN (this game's) on Breakout")
     assert " ended at 75; those here end at 15" in words and words.endswith("3 of 3 above it.")
-    assert not comparison_report.official_words(of_games(store))
-    assert not comparison_report.official_words(of_bodies(store))
+    assert not comparison_published.official_words(of_games(store))
+    assert not comparison_published.official_words(of_bodies(store))
     assert of_games(games, env_steps=1_000_000).official_run("breakout", "open") is None
 
 

@@ -172,13 +172,17 @@ class Learner:
             self.structure.rollout_length if length is None else length,
             hparams.discount,
         )
-        return_moments = normalize.merge(state.return_moments, rollout.discounted, DEVICES)
+        return_moments = state.return_moments
+        if self.structure.normalize_rewards:
+            return_moments = normalize.merge(return_moments, rollout.discounted, DEVICES)
         batch = self._batch(state, rollout, return_moments, hparams)
         episodes = psum(jnp.sum(rollout.finished_length > 0), DEVICES)
         figures = {"episodes": episodes.astype(jnp.float32)}
         for name in ("finished_return", "finished_length"):
             figures[name] = psum(jnp.sum(getattr(rollout, name)), DEVICES)
-        moments = normalize.merge(state.observation_moments, rollout.observation, DEVICES)
+        moments = state.observation_moments
+        if self.structure.normalize_observations:
+            moments = normalize.merge(moments, rollout.observation, DEVICES)
         after = state._replace(env=env, observation_moments=moments, return_moments=return_moments)
         return after, batch, figures
 

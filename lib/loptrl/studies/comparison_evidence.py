@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,12 +18,20 @@ from loptrl.studies.evidence import Compute, Curve, StudyEvidence, gather
 from loptrl.studies.open_agent import ADAM_RETURNS
 from loptrl.studies.published import published
 
-__all__ = ["ComparisonEvidence", "load"]
+__all__ = ["ComparisonEvidence", "SourceFinal", "load"]
 
 _RETURN = "last_return"
 # How the OPEN authors measure: episodes of training, the policy's actions sampled.
 _PUBLISHED_NAMES = {"space_invaders": "spaceinvaders"}
 _PUBLISHED_OPTIMIZERS = {"adam": "adam", "rmsprop": "rmsprop", "open_multi": "open_pretrained"}
+
+
+class SourceFinal(NamedTuple):
+    """The mean return over seeds at the end of the source report's runs."""
+
+    mean: float
+    num_seeds: int
+    env_steps: int
 
 
 def load(
@@ -184,23 +192,29 @@ class ComparisonEvidence(StudyEvidence):
         """
         rows = _of_task(published("official_runs.csv"), task)
         rows = rows[rows["optimizer"] == optimizer]
-        if rows.empty or not self._as_long(rows["env_steps"].iloc[0], task, optimizer):
+        if rows.empty or not self.as_long(rows["env_steps"].iloc[0], task, optimizer):
             return None
         return float(rows["return"].iloc[0])
 
-    def _as_long(self, env_steps: float, task: str, optimizer: str) -> bool:
+    def as_long(self, env_steps: float, task: str, optimizer: str) -> bool:
+        """Whether the runs here have that length, within 2 %."""
         arm = self.comparison.arm_name(task, optimizer)
         return abs(env_steps / self.length(arm) - 1) <= 0.02
 
-    def source_final(self, task: str, optimizer: str) -> tuple[float, int] | None:
-        """The mean return at the end of the source report's runs, and of how many seeds.
+    def over_adam(self, optimizer: str, tasks: Sequence[str]) -> stats.Estimate:
+        """An optimizer's score over Adam's mean, tasks and seeds pooled, both drawn again."""
+        own, adam = ({t: self.scores[name][t] for t in tasks} for name in (optimizer, "adam"))
+        return stats.normalised_ci(own, adam, rng=np.random.default_rng(0))
 
-        None where it has no such runs, or none as long as those here within 2 %.
-        """
+    def source_final(self, task: str, optimizer: str) -> SourceFinal | None:
+        """The end of the source report's runs, or None where it has none."""
         rows = _source_rows(task, optimizer)
-        if rows.empty or not self._as_long(rows["env_steps"].iloc[-1], task, optimizer):
+        if rows.empty:
             return None
-        return float(rows["mean_return"].iloc[-1]), int(rows["num_seeds"].iloc[-1])
+        last = rows.iloc[-1]
+        return SourceFinal(
+            float(last["mean_return"]), int(last["num_seeds"]), int(last["env_steps"])
+        )
 
     def source_curve(self, task: str, optimizer: str) -> Curve | None:
         """The source report's mean return over its seeds: env steps, values; None without one."""

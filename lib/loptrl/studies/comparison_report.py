@@ -25,10 +25,7 @@ __all__ = [
     "load",
     "missing",
     "normalised_table",
-    "official_words",
     "on_devices",
-    "published_table",
-    "reported_table",
 ]
 
 _OTHER_OPENS = ("open", "open_own", "open_own_two")
@@ -95,9 +92,9 @@ def _with_adam_drawn(evidence: ComparisonEvidence, optimizer: str) -> str:
         return ""
     return (
         "That takes Adam's means as exact; with its own seeds drawn again as well "
-        f"{evidence.optimizers[optimizer]} scores {_drawn(evidence, optimizer, tasks)}. One of its "
-        f"runs ends above one of Adam's in a share of {_chance(evidence, optimizer)} of all pairs, "
-        "every game with the same weight."
+        f"{evidence.optimizers[optimizer]} scores {evidence.over_adam(optimizer, tasks)}. One of "
+        "its runs ends above one of Adam's in a share of "
+        f"{_chance(evidence, optimizer)} of all pairs, every game with the same weight."
     )
 
 
@@ -108,24 +105,14 @@ def _chance(evidence: ComparisonEvidence, optimizer: str) -> stats.Estimate:
     return stats.probability_of_improvement(own, adam, rng=_rng())
 
 
-def _drawn(evidence: ComparisonEvidence, optimizer: str, tasks: Sequence[str]) -> stats.Estimate:
-    """An optimizer's score over Adam's mean, tasks and seeds pooled, both drawn again."""
-    scores = evidence.scores
-    return stats.normalised_ci(
-        {task: scores[optimizer][task] for task in tasks},
-        {task: scores["adam"][task] for task in tasks},
-        rng=_rng(),
-    )
-
-
 def normalised_table(evidence: ComparisonEvidence) -> str:
     """Scores over Adam's mean, task by task and pooled, Adam's seeds drawn again as well."""
     normal, tasks = evidence.normalised(), list(evidence.comparable)
     rows = [
         (
             evidence.optimizers[name],
-            *(str(_drawn(evidence, name, [task])) for task in tasks),
-            str(_drawn(evidence, name, tasks)),
+            *(str(evidence.over_adam(name, [task])) for task in tasks),
+            str(evidence.over_adam(name, tasks)),
         )
         for name in normal
         if name != "adam"
@@ -179,7 +166,7 @@ def _task_by_task(evidence: ComparisonEvidence, optimizer: str, c10: Verdict) ->
     """On which tasks an optimizer ends above Adam and below, and what C10 takes as exact."""
     name = evidence.optimizers[optimizer]
     scores = {
-        words: _drawn(evidence, optimizer, [task]) for task, words in evidence.comparable.items()
+        words: evidence.over_adam(optimizer, [task]) for task, words in evidence.comparable.items()
     }
     above = [words for words, score in scores.items() if score.low > 1] or ["none"]
     below = [words for words, score in scores.items() if score.high < 1] or ["none"]
@@ -196,7 +183,7 @@ def _body_by_body(evidence: ComparisonEvidence) -> str:
     above, even = [], []
     for task, words in evidence.comparable.items():
         scores = {
-            evidence.optimizers[name]: _drawn(evidence, name, [task])
+            evidence.optimizers[name]: evidence.over_adam(name, [task])
             for name, own in evidence.normalised([task]).items()
             if name not in HAND_DESIGNED and own[task].size >= MINIMUM_SEEDS
         }
@@ -217,7 +204,7 @@ def _scored(
 ) -> str:
     """The learned optimizers' scores and seeds, with Adam's seeds drawn again as well."""
     return ", ".join(
-        f"{evidence.optimizers[name]} {_drawn(evidence, name, tasks)} ({_seeds(own.values())})"
+        f"{evidence.optimizers[name]} {evidence.over_adam(name, tasks)} ({_seeds(own.values())})"
         for name, own in normal.items()
         if name not in HAND_DESIGNED
     )
@@ -256,65 +243,6 @@ def finals_table(evidence: ComparisonEvidence) -> str:
             row.append("-" if values is None else f"{estimate(values)}, n = {values.size}")
         rows.append(row)
     return status_page.as_markdown(pd.DataFrame(rows, columns=["optimizer", *_words(evidence)]))
-
-
-def published_table(evidence: ComparisonEvidence) -> str:
-    """Adam here beside the return that the OPEN authors normalise by."""
-    rows = []
-    for task, words in evidence.tasks.items():
-        level = evidence.published_normaliser(task)
-        values = evidence.scores.get("adam", {}).get(task)
-        if level is None or values is None:
-            continue
-        gap = 100 * (float(np.mean(values)) / level - 1)
-        rows.append((words, f"{level:,.1f}", estimate(values, stats.mean), f"{gap:+.0f} %"))
-    if not rows:
-        return "No run of Adam is stored yet to compare with the published returns."
-    columns = ["task", "Adam as published", "Adam here, mean", "difference"]
-    return status_page.as_markdown(pd.DataFrame(rows, columns=columns))
-
-
-def official_words(evidence: ComparisonEvidence) -> str:
-    """Runs of the optimizers' official code of which one return is known, beside those here."""
-    found = {
-        (optimizer, task): level
-        for optimizer in evidence.scores
-        for task in evidence.scores[optimizer]
-        if (level := evidence.official_run(task, optimizer)) is not None
-    }
-    lines = []
-    for (optimizer, task), level in found.items():
-        values = evidence.scores[optimizer][task]
-        above = int(np.sum(values > level))
-        lines.append(
-            f"One run of the official code with {evidence.optimizers[optimizer]} on "
-            f"{evidence.tasks[task]} ended at {level:.0f}; those here end at {estimate(values)}, "
-            f"{above or 'none'} of {values.size} above it."
-        )
-    return paragraphs(lines)
-
-
-def reported_table(evidence: ComparisonEvidence) -> str:
-    """Final returns beside the source report's, where its runs are as long as those here.
-
-    Nothing where none is.
-    """
-    rows = []
-    for optimizer, words in evidence.optimizers.items():
-        for task, name in evidence.tasks.items():
-            found = evidence.source_final(task, optimizer)
-            values = evidence.scores.get(optimizer, {}).get(task)
-            if found is None or values is None:
-                continue
-            level, seeds = found
-            gap = 100 * (float(np.mean(values)) / level - 1)
-            here = f"{estimate(values, stats.mean)}, n = {values.size}"
-            rows.append((words, name, f"{level:,.1f}, n = {seeds}", here, f"{gap:+.0f} %"))
-    if not rows:
-        return ""
-    columns = ["optimizer", "task", "report, mean", "here, mean", "difference"]
-    table = status_page.as_markdown(pd.DataFrame(rows, columns=columns))
-    return paragraphs(["The source report's runs that are as long as those here:", table])
 
 
 def on_devices(evidence: ComparisonEvidence) -> str:
