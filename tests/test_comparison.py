@@ -257,10 +257,10 @@ def test_the_words_and_tables(games):
     found = of_games(games)
     answer = comparison_report.headline(found)
     assert answer.startswith(
-        "**Where tuned Adam scores 1, learned optimizers score, on Asterix, Freeway, "
-        "Breakout and SpaceInvaders pooled: OPEN"
+        "**Learned optimizers beside tuned Adam, which scores 1. On Asterix, Freeway, Breakout and "
+        "SpaceInvaders pooled (3 seeds each) above it: OPEN"
     )
-    assert "OPEN (multi-task) 1.30 [1.29, 1.31] (3 seeds)" in answer
+    assert "OPEN (multi-task) 1.30 [1.29, 1.31]" in answer
     assert "is above Adam on Asterix, Freeway, Breakout and SpaceInvaders and below on none." in (
         answer
     )
@@ -297,7 +297,11 @@ def test_bodies(store):
     verdict = comparison_report.claims(of_bodies(store))["C11"]
     assert verdict.status == "supported"
     answer = comparison_report.headline(of_bodies(store))
-    assert answer.startswith("**Where tuned Adam scores 1, learned optimizers score, on Ant: OPEN")
+    assert answer.startswith(
+        "**Learned optimizers beside tuned Adam, which scores 1. On Ant (3 seeds each) above it: "
+        "none; not told apart: OPEN (from Ant) 1.00 ["
+    )
+    assert "; below: OPEN (multi-task) 0.20 [" in answer
     assert "No run on Humanoid is stored yet." in answer
     drawn = comparison_figures.curves_figure(of_bodies(store))
     assert [axes.get_title(loc="left") for axes in drawn.axes] == ["Ant"]
@@ -305,14 +309,17 @@ def test_bodies(store):
     assert "Humanoid" not in comparison_report.headline(of_bodies(store)).partition("\n")[0]
     fill(store, brax_ant, ["humanoid"], {"open": 2000.0})
     answer = comparison_report.headline(of_bodies(store))
-    assert "OPEN (multi-task) 0.20" in answer and "; on Humanoid: OPEN (from Ant) 0.50" in answer
-    few = load(brax_ant.COMPARISON, seeds=2, store=store, compute="never")
-    assert "seeds, shown" not in comparison_report.headline(few)
-    fill(store, brax_ant, ["humanoid"], {"rmsprop": 9000.0, "optim4rl": 9000.0})
     assert (
-        "Of those with at least 3 seeds, shown to end above Adam: on Ant none, on Humanoid "
-        "Optim4RL (from Ant); not told apart from Adam: on Ant OPEN (from Ant), on Humanoid none."
-    ) in comparison_report.headline(of_bodies(store))
+        ". On Humanoid (3 seeds each) above it: none; not told apart: none; below: OPEN" in answer
+    )
+    few = comparison_report.headline(
+        load(brax_ant.COMPARISON, seeds=2, store=store, compute="never")
+    )
+    assert few.count("(2 seeds, too few to tell)") == 3
+    assert few.count("above it: none; not told apart: none; below: none") == 2
+    fill(store, brax_ant, ["humanoid"], {"rmsprop": 9000.0, "optim4rl": 9000.0})
+    answer = comparison_report.headline(of_bodies(store))
+    assert ". On Humanoid (3 seeds each) above it: Optim4RL (from Ant) 2.25 [" in answer
 
 
 @pytest.mark.parametrize("level", [-5.0, -100.0])
@@ -322,7 +329,7 @@ def test_where_adam_has_no_level_nothing_is_divided_by_it(store, level):
     fill(store, open_multitask, ["freeway"], dict.fromkeys(scores, level))
     found = of_games(store)
     answer = comparison_report.headline(found)
-    assert "on Asterix, Breakout and SpaceInvaders pooled: OPEN" in answer
+    assert "On Asterix, Breakout and SpaceInvaders pooled (3 seeds each) above it: OPEN" in answer
     assert "Left out: Freeway, where Adam has no mean above 0." in answer
     assert comparison_report.claims(found)["C10"].status == "undecided"
     assert "Freeway" not in comparison_report.normalised_table(found)

@@ -288,7 +288,7 @@ def test_the_pages_when_all_is_there(both, costs):
     for figure in figures:
         assert figure.axes and figure._repr_png_()
     said = "\n".join(texts)
-    assert "their experience counts as data 0.3" in texts[0] and "40.0 times" in said
+    assert "in common) of 0.3" in texts[0] and "40.0 times" in said
     assert "the agreement under change is 0.3" in texts[0]
     assert "the path itself lowers it (-0.2" in texts[0]
     assert "with 2 inner updates, agreement -0.2" in said and "with 4 inner updates, final" in said

@@ -28,7 +28,7 @@ from loptrl.studies import (
     step_size_report,
     transfer_report,
 )
-from loptrl.studies.changing_ant_report import gain, multiples, statuses_of
+from loptrl.studies.changing_ant_report import gain, multiples, pairs, rng, statuses_of
 from loptrl.studies.comparison import Comparison
 from loptrl.studies.words import listed, paragraphs, plural
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
@@ -126,17 +126,18 @@ def _elsewhere(evidence: Mapping[str, Any]) -> str:
         "untrained weights with steps as long": arms["untrained_long"],
         "default Adam in the first agent": "adam",
     }
-    gains = [
-        f"that of {words} {found}"
-        for words, other in others.items()
-        if (found := gain(evidence["14_step_size"], arms["fast"], other))
-    ]
-    if not gains:
+    found = []
+    for words, other in others.items():
+        mine, theirs = pairs(evidence["14_step_size"], arms["fast"], other)
+        if mine.size >= MINIMUM_SEEDS:
+            gained = stats.difference_ci(mine, theirs, rng=rng(), paired=True)
+            where = "above" if gained.low > 0 else "below" if gained.high < 0 else "not apart from"
+            found.append(f"{where} {words} (difference {gained}, {mine.size} seeds)")
+    if not found:
         return ""
     return (
-        " In another agent, without the gradient clip and on raw rewards, the final return of an "
-        f"Optim4RL that was trained in such an agent minus {'; minus '.join(gains)} "
-        "({doc}`14_step_size`)."
+        " In another agent, without the gradient clip and on raw rewards, Optim4RL that was "
+        f"trained in such an agent ends {listed(found)} ({{doc}}`14_step_size`)."
     )
 
 

@@ -131,17 +131,15 @@ def headline(evidence: ComparisonEvidence) -> str:
     groups = [[task] for task in tasks] if apart else [tasks]
     scored = [(group, evidence.normalised(group)) for group in groups]
     parts = [
-        f"{listed([evidence.tasks[task] for task in group])}"
-        f"{' pooled' if len(group) > 1 else ''}: {_scored(evidence, normal, group)}"
+        f"On {listed([evidence.tasks[task] for task in group])}"
+        f"{' pooled' if len(group) > 1 else ''} {_scored(evidence, normal, group)}"
         for group, normal in scored
         if set(normal) - set(HAND_DESIGNED)
     ]
     if not evidence.runs.runs:
         answer = "**No run is stored: nothing can be said yet.**"
     elif parts:
-        answer = (
-            f"**Where tuned Adam scores 1, learned optimizers score, on {'; on '.join(parts)}.**"
-        )
+        answer = f"**Learned optimizers beside tuned Adam, which scores 1. {'. '.join(parts)}.**"
     else:
         answer = (
             "**No learned optimizer has runs on every task on which Adam scores above 0: nothing "
@@ -151,8 +149,6 @@ def headline(evidence: ComparisonEvidence) -> str:
     lines = [shared.statuses(found, _SHORT, incomplete=bool(evidence.missing()))]
     if "C10" in found and found["C10"].estimates:
         lines.insert(0, _task_by_task(evidence, "open_multi", found["C10"]))
-    if apart and parts:
-        lines.insert(0, _body_by_body(evidence))
     unstarted = [words for task, words in evidence.tasks.items() if task not in evidence.started]
     if unstarted and evidence.runs.runs:
         lines.insert(0, f"No run on {listed(unstarted)} is stored yet.")
@@ -178,36 +174,28 @@ def _task_by_task(evidence: ComparisonEvidence, optimizer: str, c10: Verdict) ->
     )
 
 
-def _body_by_body(evidence: ComparisonEvidence) -> str:
-    """On each body, the learned optimizers above Adam, and those not told apart from it."""
-    above, even = [], []
-    for task, words in evidence.comparable.items():
-        scores = {
-            evidence.optimizers[name]: evidence.over_adam(name, [task])
-            for name, own in evidence.normalised([task]).items()
-            if name not in HAND_DESIGNED and own[task].size >= MINIMUM_SEEDS
-        }
-        if scores:
-            higher = [name for name, e in scores.items() if e.low > 1] or ["none"]
-            level = [name for name, e in scores.items() if e.low <= 1 <= e.high] or ["none"]
-            above.append(f"on {words} {listed(higher)}")
-            even.append(f"on {words} {listed(level)}")
-    said = f"Of those with at least {MINIMUM_SEEDS} seeds, shown to end above Adam: "
-    said += f"{', '.join(above)}; not told apart from Adam: {', '.join(even)}."
-    return said if above else ""
-
-
 def _scored(
     evidence: ComparisonEvidence,
     normal: Mapping[str, Mapping[str, np.ndarray]],
     tasks: Sequence[str],
 ) -> str:
-    """The learned optimizers' scores and seeds, with Adam's seeds drawn again as well."""
-    return ", ".join(
-        f"{evidence.optimizers[name]} {evidence.over_adam(name, tasks)} ({_seeds(own.values())})"
-        for name, own in normal.items()
-        if name not in HAND_DESIGNED
-    )
+    """The learned optimizers' scores: above 1, not told apart from it, below; the best first."""
+    learned = {name: own for name, own in normal.items() if name not in HAND_DESIGNED}
+    scores = {name: evidence.over_adam(name, tasks) for name in learned}
+    groups: dict[str, list[str]] = {"above it": [], "not told apart": [], "below": [], "": []}
+    for name in sorted(scores, key=lambda name: -scores[name].value):
+        seeds = min(map(len, learned[name].values()))
+        score, words = scores[name], f"{evidence.optimizers[name]} {scores[name]}"
+        if seeds < MINIMUM_SEEDS:
+            groups[""].append(f"{words} ({seeds} {plural('seed', seeds)}, too few to tell)")
+        elif score.low > 1:
+            groups["above it"].append(words)
+        else:
+            groups["below" if score.high < 1 else "not told apart"].append(words)
+    few = groups.pop("")
+    said = [f"{where}: {', '.join(words) or 'none'}" for where, words in groups.items()]
+    columns = [values for own in learned.values() for values in own.values()]
+    return f"({_seeds(columns)} each) {'; '.join(said + few)}"
 
 
 def _seeds(columns: Collection[np.ndarray]) -> str:

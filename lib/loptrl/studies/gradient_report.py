@@ -24,7 +24,7 @@ from loptrl.studies.changing_ant_evidence import JointEvidence
 from loptrl.studies.evidence import Compute, StudyEvidence
 from loptrl.studies.gradient_evidence import GradientEvidence
 from loptrl.studies.gradient_statistics import INNER_UPDATES, PATHS, arm_name
-from loptrl.studies.words import estimate, paragraphs
+from loptrl.studies.words import estimate, listed, paragraphs
 from loptrl.verdicts import Verdict
 
 __all__ = [
@@ -238,25 +238,22 @@ def _finals(both: Both, arm: str) -> np.ndarray:
 
 def headline(both: Both) -> str:
     """The answer in one bold sentence, the verdicts in a list, and whether runs are missing."""
-    parts, few, many = (
-        [],
-        agreement.environments(both.gradients, "small"),
-        agreement.environments(both.gradients, "full"),
-    )
+    few, many = (agreement.environments(both.gradients, size) for size in ("small", "full"))
+    under_change, without = [], []
     for size, path, words in (
-        ("full", "data", "where their experience counts as data"),
+        ("full", "data", "with experience as data"),
         ("small", "data", f"the same with {few} environments instead of {many}"),
         ("small", "physics", f"taken back through the physics too, with {few}"),
     ):
         changing, still = (_agreement(both, size, path, w) for w in ("changing", "still"))
         if changing.size and still.size:
-            values = [estimate(v, stats.mean) for v in (changing, still)]
-            parts.append(f"{words} {values[0]} ({values[1]} where nothing changes)")
-    if parts:
+            under_change.append(f"{estimate(changing, stats.mean)} {words}")
+            without.append(estimate(still, stats.mean))
+    if under_change:
         answer = (
-            "**How far agents under change agree on how the optimizer's own weights should move, "
-            "as the mean cosine between their meta-gradients (1: all alike, 0: nothing in common): "
-            f"{'; '.join(parts)}.**"
+            "**The meta-gradients of agents under change have a mean cosine (1: all agree, 0: they "
+            f"have nothing in common) of {listed(under_change)}; where nothing changes, of "
+            f"{listed(without)}.**"
         )
     else:
         answer = "**No arm of this study is stored in both worlds: nothing can be said yet.**"
