@@ -97,13 +97,16 @@ def test_a_rule_for_another_agent_stands_beside_the_others_there(store):
     keep_levels(store, adam_collapse.STUDY, ["adam"], {"adam": 9000.0})
     assert "In another agent" not in under_change(store)
     levels = {"drift_raw_1e-3": 5000.0, "adam_raw": 4000.0, "untrained_raw_1.5e-3": 0.0}
+    levels["drift_raw"] = 2000.0
     keep_levels(store, step_size.STUDY, list(levels), levels)
     words = under_change(store)
-    ends = words.partition("trained in such an agent ends ")[2]
+    ends = words.partition("trained in such an agent with a meta learning rate of 1e-3 ends ")[2]
     assert ends.startswith("above Adam there (difference 1,0")
     assert ", above untrained weights with steps as long (difference 5,0" in ends
     assert " and below default Adam in the first agent (difference -4,0" in ends
-    assert ends.count(", 3 seeds)") == 3
+    assert "; by the mean return over the whole run it is above Adam there (difference " in ends
+    assert ". Trained so with 1e-4 it ends below Adam there (difference -2,0" in ends
+    assert ends.count(", 3 seeds)") == 5
 
 
 def test_trained_rules_are_compared_with_adam_seed_by_seed(store):
@@ -121,7 +124,8 @@ def test_trained_rules_are_compared_with_adam_seed_by_seed(store):
     assert (
         "Optim4RL: 3 sets, −12 % to +12 % in final return, 1 above, 1 below, 1 undecided." in words
     )
-    assert "with the same seed: 4 of 9 of Optim4RL." in words and "sixth" not in words
+    assert "with the same seed: 4 of 9 of Optim4RL, beside" in words and "sixth" not in words
+    assert "whole run 1 is above and 1 below ({doc}`under_change`)." in words
     assert "OPEN has fewer than 3 seeds there beside default Adam's. VeLO was not run" in words
     keep_levels(store, optim4rl_l2.STUDY, ["small_step"], {"small_step": 4200.0})
     words = under_change(store)
@@ -131,7 +135,7 @@ def test_trained_rules_are_compared_with_adam_seed_by_seed(store):
     words = under_change(store)
     assert "Of 4 sets of trained weights" in words and "VeLO was not run under change." in words
     assert re.search("OPEN: 1 set, −[23] % in final return, none above, 1 below", words)
-    assert "4 of 9 of Optim4RL and 3 of 3 of OPEN." in words
+    assert "4 of 9 of Optim4RL and 3 of 3 of OPEN, beside the same few runs" in words
     assert "annealed" not in words
     keep_levels(store, open_change.STUDY, ["adam_annealed"], {"adam_annealed": 3700.0})
     words = under_change(store)

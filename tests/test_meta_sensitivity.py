@@ -236,7 +236,7 @@ def test_the_words_hold_verdict_and_numbers(complete):
     second = sorted(shared.final(complete, arm).value for arm in GRID)[1]
     assert f" between {second:,.0f} and the best, {100 * (1 - second / 4000):.0f} % of it" in head
     assert "apart. Default Adam ends at 3,500 [" in head
-    assert "*Supported*: the result swings with both settings (C13)" in head
+    assert "*Supported*: the result swings over the grid (C13)" in head
     verdict = report.claims(complete)["C13"]
     words = report.on_grid(complete)
     assert f"**supported**. {verdict.reason}" in words and "Adam, nothing changes 3,500" in words

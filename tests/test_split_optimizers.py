@@ -42,7 +42,7 @@ def trained(optimizer, params):
     return jax.lax.scan(step, (params, optimizer.init(params)), jnp.arange(4))[0]
 
 
-# Less than a chunk, not a multiple of the devices' chunks, and many chunks.
+# Leaves of one block, of blocks that do not divide evenly, and of many chunks.
 @pytest.mark.parametrize("width", [2, 150, 700])
 @pytest.mark.parametrize("name", ["optim4rl", "linear_optim", "open"])
 def test_split_work_gives_the_same_updates(name, width):
@@ -50,8 +50,11 @@ def test_split_work_gives_the_same_updates(name, width):
         pytest.skip("needs two host devices (see conftest)")
     rule = optimizers.LEARNED[name]
     theta, params = rule.init_theta(jax.random.key(5)), tree(width)
-    whole, split = rule.build(theta), rule.build(theta, split=Split(AXIS, 2))
-    expected, _ = jax.jit(lambda p: trained(whole, p))(params)
+    # Each device draws noise of its own.
+    options = {"noise": False} if name == "open" else {}
+    whole = rule.build(theta, **options)
+    split = rule.build(theta, split=Split(AXIS, 2), **options)
+    expected, unsplit = jax.jit(lambda p: trained(whole, p))(params)
     which = optimizers.split_state(jax.eval_shape(split.init, params))
     spec = jax.tree.map(lambda one: PartitionSpec(AXIS) if one else PartitionSpec(), which)
     run = jax.shard_map(
@@ -66,10 +69,38 @@ def test_split_work_gives_the_same_updates(name, width):
         np.testing.assert_allclose(one, two, atol=1e-6)
     stacks = [x for x, one in zip(jax.tree.leaves(state), jax.tree.leaves(which)) if one]
     layout = Layout.of(params, Split(AXIS, 2))
-    assert stacks and all(stack.shape[0] == layout.chunks for stack in stacks)
-    # Both halves are worked on: neither device's share of the state is untouched.
+    assert stacks and all(stack.shape[0] == 2 * layout.chunks for stack in stacks)
+    # A split state reads leaf by leaf as the whole one does.
+    for one, two in zip(jax.tree.leaves(unsplit)[:-1], stacks, strict=True):
+        one, two = Layout.of(params).unpack_features(one), layout.unpack_features(two)
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    # Both halves are worked on, where leaves are longer than a block.
     for stack in stacks:
-        assert all(np.abs(half).max() > 0 for half in np.split(np.asarray(stack), 2))
+        assert width == 2 or all(np.abs(half).max() > 0 for half in np.split(np.asarray(stack), 2))
+
+
+def test_each_device_draws_its_own_noise():
+    params = {"actor": {"kernel": jnp.zeros((300, 9))}, "critic": {"kernel": jnp.zeros((300, 1))}}
+    layout = Layout.of(params, Split(AXIS, 2))
+
+    def run(key):
+        drawn = layout.normal(key, [True, False])
+        return drawn, layout.unpack(drawn)
+
+    drawn, tree = jax.shard_map(
+        run,
+        mesh=Mesh(jax.devices()[:2], (AXIS,)),
+        in_specs=PartitionSpec(),
+        out_specs=(PartitionSpec(AXIS), PartitionSpec()),
+        check_vma=False,
+    )(jax.random.key(0))
+    one, two = np.split(np.asarray(drawn), 2)
+    assert not np.array_equal(one, two)
+    noise = np.ravel(tree["actor"]["kernel"])
+    assert np.unique(noise).size == noise.size, "no entry gets another one's number"
+    assert abs(noise.mean()) < 4 / np.sqrt(noise.size) and abs(noise.std() - 1) < 0.06
+    assert not np.any(tree["critic"]["kernel"])
 
 
 def test_nothing_of_other_states_is_split():

@@ -126,7 +126,8 @@ def test_ends_stand_over_the_length_of_the_steps(store):
     words = report.headline(found)
     ends = re.findall(r"(\d,\d+) \[[^]]*\] with a step size of (\S+?)[,; ]", words)
     assert [(end[0], rate) for end, rate in ends] == [("3", "1e-4"), ("4", "3e-4"), ("5", "1e-3")]
-    assert "3e-4 (the default)" in words and "raw rewards" not in words
+    assert "3e-4 (the default, 3 seeds)" in words and "raw rewards" not in words
+    assert words.count("3 seeds, on which the default ends at 4,") == 2
     assert (
         "of 2 arms of Optim4RL, which differ in their weights or their step size and move a weight "
         "by 1.0e-03 to 2.0e-03 in an update, 1 is" in (words)
@@ -224,7 +225,7 @@ def test_all_runs_make_all_figures(store):
 
 def test_the_prose_says_what_the_study_does():
     assert f"to a norm of {optim4rl_steps.CLIP:g} before the optimizer sees it" in PROSE
-    assert "arms of Adam with a third of its step size and with three times it" in PROSE
+    assert "Adam is also planned with a third of its step size and with three times it" in PROSE
     assert "Three are planned for Adam, a factor of about three apart." in PROSE
     rates = [float(rate) for rate in report.ADAM.values()]
     assert len(rates) == 3 and all(2.9 < b / a < 3.5 for a, b in itertools.pairwise(rates))

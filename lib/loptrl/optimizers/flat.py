@@ -6,8 +6,9 @@ of `LANES` entries and the blocks are stacked as `[chunks, ..., lanes, blocks]`.
 holds entries of two leaves, so what differs between leaves is a number per block, and a sum over a
 leaf is a sum over lanes (contiguous blocks, hence vectorised) followed by one over few blocks.
 
-Inside `jax.shard_map` the chunks can be split over devices that hold the same parameters and
-gradients: each steps its share, and only the updates are gathered.
+Inside `jax.shard_map` the work can be split over devices that hold the same parameters and
+gradients. Each takes as many blocks of every leaf, so that stacking costs it no more than its
+share; only the updates are gathered.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _BLOCKS = 32
 
 
 class Split(NamedTuple):
-    """Over what the chunks are split: a mesh axis inside `jax.shard_map`, and its size."""
+    """Over what the blocks of every leaf are split: an axis inside `jax.shard_map`, its size."""
 
     axis: str
     parts: int
@@ -40,15 +41,15 @@ class Split(NamedTuple):
 class Layout:
     """How the leaves of one tree lie in the stack; static, made while tracing.
 
-    Where the chunks are split, every stack that a method takes or gives is this device's share.
+    Where the work is split, every stack that a method takes or gives is this device's share.
 
     Attributes:
         shapes: the shape of each leaf, in the tree's own order.
         dtypes: the dtype of each leaf.
         dtype: what is computed in: the widest of the leaves, at least float32.
-        chunks: leading axis of the whole stack.
-        blocks: last axis of the stack.
-        split: over which devices the chunks are split, or None.
+        chunks: first axis of a stack.
+        blocks: last axis of a stack.
+        split: over which devices the blocks of every leaf are split, or None.
     """
 
     treedef: Any
@@ -76,91 +77,114 @@ class Layout:
         shapes = tuple(tuple(jnp.shape(leaf)) for _, leaf in leaves)
         dtypes = tuple(jnp.result_type(leaf) for _, leaf in leaves)
         dtype = jnp.result_type(jnp.float32, *dtypes)
-        total = sum(_blocks(shape) for shape in shapes)
-        parts = 1 if split is None else split.parts
-        chunks = parts * max(1, -(-total // (_BLOCKS * parts)))
-        blocks = _BLOCKS if chunks > parts else max(1, -(-total // parts))
+        total = sum(_blocks(shape, 1 if split is None else split.parts) for shape in shapes)
+        chunks = max(1, -(-total // _BLOCKS))
+        blocks = _BLOCKS if chunks > 1 else max(1, total)
         return cls(treedef, shapes, dtypes, dtype, chunks, blocks, split)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Entries of each leaf."""
+        """Entries of each leaf, on all devices together."""
         return tuple(math.prod(shape) for shape in self.shapes)
 
     @property
     def stack_shape(self) -> tuple[int, int, int]:
         """`(chunks, lanes, blocks)`."""
-        parts = 1 if self.split is None else self.split.parts
-        return (self.chunks // parts, LANES, self.blocks)
+        return (self.chunks, LANES, self.blocks)
 
-    def _share(self, whole: Any) -> Any:
-        """This device's part of an array with all chunks."""
-        if self.split is None:
-            return whole
-        count = self.stack_shape[0]
-        start = jax.lax.axis_index(self.split.axis) * count
-        return jax.lax.dynamic_slice_in_dim(jnp.asarray(whole), start, count)
+    @property
+    def _parts(self) -> int:
+        return 1 if self.split is None else self.split.parts
 
-    def leaf_of_block(self) -> Any:
+    @property
+    def _lengths(self) -> tuple[int, ...]:
+        """Entries of each leaf in a device's share, with their padding."""
+        return tuple(LANES * _blocks(shape, self._parts) for shape in self.shapes)
+
+    def _part(self) -> Any:
+        return 0 if self.split is None else jax.lax.axis_index(self.split.axis)
+
+    def leaf_of_block(self) -> np.ndarray:
         """Index of the leaf that each block belongs to, int `[chunks, blocks]`; padding is 0."""
-        return self._share(self._leaf_of_block())
-
-    def _leaf_of_block(self) -> np.ndarray:
-        index = np.repeat(np.arange(len(self.shapes)), [_blocks(s) for s in self.shapes])
+        lengths = np.array(self._lengths, np.int64)
+        index = np.repeat(np.arange(len(self.shapes)), lengths // LANES)
         padded = np.zeros(self.chunks * self.blocks, np.int32)
         padded[: index.size] = index
         return padded.reshape(self.chunks, self.blocks)
 
     def valid(self) -> Any:
         """1 where the stack holds an entry and 0 where it is padding, `[chunks, lanes, blocks]`."""
-        pieces = [np.arange(_blocks(s) * LANES) < math.prod(s) for s in self.shapes]
-        flat = np.zeros(self.chunks * self.blocks * LANES, bool)
-        if pieces:
-            joined = np.concatenate(pieces)
-            flat[: joined.size] = joined
-        return self._share(flat.reshape(self.chunks, self.blocks, LANES).swapaxes(1, 2))
+        whole = [
+            (np.arange(self._parts * length) < size).reshape(self._parts, length)
+            for size, length in zip(self.sizes, self._lengths, strict=True)
+        ]
+        rest = np.zeros((self._parts, self._rest), bool)
+        tables = np.concatenate([*whole, rest], axis=1)
+        tables = tables.reshape(self._parts, self.chunks, self.blocks, LANES).swapaxes(2, 3)
+        return tables[0] if self.split is None else jnp.asarray(tables)[self._part()]
 
-    def per_block(self, values: Sequence[float]) -> Any:
+    @property
+    def _rest(self) -> int:
+        """Entries at the end of a stack that belong to no leaf."""
+        return self.chunks * self.blocks * LANES - sum(self._lengths)
+
+    def per_block(self, values: Sequence[float]) -> np.ndarray:
         """One static number per leaf as a number per block, `[chunks, blocks]`."""
         table = np.asarray(values if len(values) else [0.0], self.dtype)
-        return self._share(table[self._leaf_of_block()])
+        return table[self.leaf_of_block()]
 
     def pack(self, tree: Any) -> jax.Array:
         """A tree of this structure as a stack `[chunks, lanes, blocks]` of `dtype`."""
-        leaves = self.treedef.flatten_up_to(tree)
-        pieces = [
-            jnp.pad(jnp.ravel(leaf).astype(self.dtype), (0, _blocks(s) * LANES - math.prod(s)))
-            for leaf, s in zip(leaves, self.shapes, strict=True)
-        ]
-        rest = self.chunks * self.blocks * LANES - sum(p.size for p in pieces)
-        flat = jnp.concatenate([*pieces, jnp.zeros(rest, self.dtype)])
-        return jnp.swapaxes(self._share(flat.reshape(self.chunks, self.blocks, LANES)), 1, 2)
+        shares = []
+        for leaf, length in zip(self.treedef.flatten_up_to(tree), self._lengths, strict=True):
+            entries = jnp.ravel(leaf).astype(self.dtype)
+            entries = jnp.pad(entries, (0, self._parts * length - entries.size))
+            shares.append(jax.lax.dynamic_slice_in_dim(entries, self._part() * length, length))
+        return self._stacked(shares)
+
+    def normal(self, key: jax.Array, drawn: Sequence[bool]) -> jax.Array:
+        """Normal numbers for the leaves that get them and zeros for the others, as a stack.
+
+        One key for each leaf; where the work is split, one of it for each device.
+        """
+        keys = jax.random.split(key, len(drawn))
+        if self.split is not None:
+            keys = jax.vmap(jax.random.fold_in, (0, None))(keys, self._part())
+        return self._stacked(
+            [
+                jax.random.normal(k, (n,), self.dtype) if wanted else jnp.zeros(n, self.dtype)
+                for k, n, wanted in zip(keys, self._lengths, drawn, strict=True)
+            ]
+        )
+
+    def _stacked(self, shares: Sequence[jax.Array]) -> jax.Array:
+        flat = jnp.concatenate([*shares, jnp.zeros(self._rest, self.dtype)])
+        return jnp.swapaxes(flat.reshape(self.chunks, self.blocks, LANES), 1, 2)
 
     def unpack(self, stack: jax.Array) -> Any:
         """A stack `[chunks, lanes, blocks]` as a tree of the leaves' own dtypes."""
-        if self.split is not None:
-            stack = jax.lax.all_gather(stack, self.split.axis, tiled=True)
         flat = jnp.swapaxes(stack, 1, 2).reshape(-1)
-        leaves, start = [], 0
-        for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
-            size = math.prod(shape)
-            leaves.append(flat[start : start + size].reshape(shape).astype(dtype))
-            start += _blocks(shape) * LANES
-        return self.treedef.unflatten(leaves)
+        parts = flat[None] if self.split is None else jax.lax.all_gather(flat, self.split.axis)
+        leaves = zip(self._leaves(parts), self.dtypes, strict=True)
+        return self.treedef.unflatten(leaf.astype(dtype) for leaf, dtype in leaves)
 
     def unpack_features(self, stack: jax.Array) -> Any:
         """All chunks `[chunks, features, lanes, blocks]` as a tree of leaves `[*shape, features]`.
 
-        A split state has all of them outside `jax.shard_map`.
+        A split state has those of all devices outside `jax.shard_map`.
         """
         features = stack.shape[1]
-        flat = jnp.moveaxis(stack, (1, 3, 2), (0, 2, 3)).reshape(features, -1)
+        flat = jnp.moveaxis(stack, (1, 3, 2), (0, 2, 3)).reshape(features, self._parts, -1)
+        return self.treedef.unflatten(jax.vmap(self._leaves, out_axes=-1)(flat))
+
+    def _leaves(self, parts: jax.Array) -> list[jax.Array]:
+        """The leaves of all devices' entries, `[parts, entries]`."""
         leaves, start = [], 0
-        for shape in self.shapes:
-            leaf = flat[:, start : start + math.prod(shape)].reshape(features, *shape)
-            leaves.append(jnp.moveaxis(leaf, 0, -1))
-            start += _blocks(shape) * LANES
-        return self.treedef.unflatten(leaves)
+        for shape, length in zip(self.shapes, self._lengths, strict=True):
+            entries = parts[:, start : start + length].reshape(-1)
+            leaves.append(entries[: math.prod(shape)].reshape(shape))
+            start += length
+        return leaves
 
     def sum_over_leaves(self, sums: jax.Array) -> jax.Array:
         """Sums of blocks `[chunks, features, blocks]` to sums of leaves `[features, leaves]`."""
@@ -176,7 +200,7 @@ class Layout:
 
     def map_chunks(self, fn: Callable[..., Any], *stacks: Any) -> Any:
         """`fn` on every chunk: one after another on a CPU, all at once elsewhere."""
-        if self.stack_shape[0] == 1:
+        if self.chunks == 1:
             out = fn(*jax.tree.map(lambda x: x[0], stacks))
             return jax.tree.map(lambda x: x[None], out)
         if jax.default_backend() == "cpu":
@@ -197,5 +221,6 @@ def need_params(params: Any, name: str) -> Any:
     return params
 
 
-def _blocks(shape: tuple[int, ...]) -> int:
-    return -(-math.prod(shape) // LANES)
+def _blocks(shape: tuple[int, ...], parts: int) -> int:
+    """How many blocks of a leaf each of `parts` devices has."""
+    return -(-math.prod(shape) // (LANES * parts))

@@ -185,7 +185,7 @@ def build(
         )
         raw = _SCALE * out[:, 0] * jnp.exp(_SCALE * out[:, 1])
         if any(drawn):
-            raw = raw + _SCALE * out[:, 2] * layout.pack(_noise(layout, key, drawn))
+            raw = raw + _SCALE * out[:, 2] * layout.normal(key, drawn)
         total = layout.total(jnp.sum(jnp.where(layout.valid(), raw, 0.0)))
         mean = total / max(sum(layout.sizes), 1)
         return layout.unpack(mean - raw), OpenState(momentum, hidden, state.count + 1)
@@ -345,13 +345,3 @@ def _rest(
         for x in (training_fraction, layer, epoch_fraction)
     ]
     return jnp.stack(rows, axis=1)
-
-
-def _noise(layout: Layout, key: jax.Array, drawn: Sequence[bool]) -> Any:
-    """Normal numbers for the leaves that get them, zeros elsewhere; one key for each leaf."""
-    keys = jax.random.split(key, len(drawn))
-    leaves = [
-        jax.random.normal(k, shape, layout.dtype) if wanted else jnp.zeros(shape, layout.dtype)
-        for k, shape, wanted in zip(keys, layout.shapes, drawn, strict=True)
-    ]
-    return layout.treedef.unflatten(leaves)

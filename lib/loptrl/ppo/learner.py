@@ -171,6 +171,7 @@ class Learner:
             dynamics,
             self.structure.rollout_length if length is None else length,
             hparams.discount,
+            self.structure.bootstrap_truncation,
         )
         return_moments = state.return_moments
         if self.structure.normalize_rewards:

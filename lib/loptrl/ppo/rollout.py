@@ -68,6 +68,7 @@ def collect(
     dynamics: Any,
     length: int,
     discount: jax.Array,
+    bootstrap_truncation: bool,
 ) -> tuple[EnvState, Transition]:
     """Play `length` env steps in every environment with the current policy.
 
@@ -81,6 +82,8 @@ def collect(
         dynamics: the physical parameters in force.
         length: env steps per environment.
         discount: gamma, for the discounted sums of rewards.
+        bootstrap_truncation: `next_value` counts where a time limit ends an episode too. If not,
+            it is not computed there: it is that of the next episode's first observation.
     """
 
     def one_chunk(args: tuple[EnvState, jax.Array]) -> tuple[EnvState, Transition]:
@@ -108,9 +111,12 @@ def collect(
         env, key = args
         env, record = jax.lax.scan(step, env, jax.random.split(key, length))
         observation, action, log_prob, final, *rest = record
-        return env, Transition(
-            observation, action, log_prob, value(observation), value(final), *rest
-        )
+        values = value(observation)
+        if bootstrap_truncation:
+            following = value(final)
+        else:
+            following = jnp.concatenate([values[1:], value(env.observation)[None]])
+        return env, Transition(observation, action, log_prob, values, following, *rest)
 
     chunks = env.episode_return.shape[0]
     return jax.lax.map(one_chunk, (env, jax.random.split(key, chunks)))

@@ -49,7 +49,7 @@ SAID = {
 _SHORT = {
     "C1": "no permanent collapse",
     "C2": "worse than on the stationary Ant",
-    "C3": "the clipping prevents the collapse",
+    "C3": "agents collapse without the ratio clip",
     "C4": "equal betas bring shallower dips or smaller updates",
 }
 

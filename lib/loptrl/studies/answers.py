@@ -28,6 +28,7 @@ from loptrl.studies import (
     step_size_report,
     transfer_report,
 )
+from loptrl.studies.changing_ant_evidence import JointEvidence
 from loptrl.studies.changing_ant_report import gain, multiples, pairs, rng, statuses_of
 from loptrl.studies.comparison import Comparison
 from loptrl.studies.words import listed, paragraphs, plural
@@ -110,35 +111,65 @@ def lead(evidence: Mapping[str, Any]) -> str:
     )
     said = " ".join(_told(name, pairs) for name, pairs in sets.items())
     runs = [
-        f"{sum(pair.below for pair in pairs)} of {sum(pair.seeds for pair in pairs)} of {name}"
-        for name, pairs in sets.items()
-        if pairs
+        f"{sum(pair.below for pair in own)} of {sum(pair.seeds for pair in own)} of {name}"
+        for name, own in sets.items()
+        if own
     ]
-    counted = f" Runs that end below Adam's with the same seed: {listed(runs)}." if runs else ""
+    counted = (
+        f" Runs that end below Adam's with the same seed: {listed(runs)}, beside the same few "
+        f"runs of Adam.{_over_whole_runs(sets)}"
+        if runs
+        else ""
+    )
     return f"**{first}{said} VeLO was not run under change.**{counted}{_elsewhere(evidence)}"
 
 
+def _over_whole_runs(sets: Mapping[str, Sequence[beside_adam.Pair]]) -> str:
+    """How many sets lie above and below by the mean return over the run, not by its end."""
+    found = [pair.difference(beside_adam.whole) for own in sets.values() for pair in own]
+    above, below = sum(d.low > 0 for d in found), sum(d.high < 0 for d in found)
+    return (
+        f" By the mean return over the whole run {above or 'none'} "
+        f"{'is' if above < 2 else 'are'} above and {below or 'none'} below ({{doc}}`under_change`)."
+    )
+
+
 def _elsewhere(evidence: Mapping[str, Any]) -> str:
-    """How a rule ends that was trained in, and for, an agent with larger gradients."""
-    arms = step_size_report.RAW
+    """How rules end that were trained in, and for, an agent with larger gradients."""
+    own, arms = evidence["14_step_size"], step_size_report.RAW
     others = {
         "Adam there": arms["adam"],
         "untrained weights with steps as long": arms["untrained_long"],
         "default Adam in the first agent": "adam",
     }
-    found = []
-    for words, other in others.items():
-        mine, theirs = pairs(evidence["14_step_size"], arms["fast"], other)
-        if mine.size >= MINIMUM_SEEDS:
-            gained = stats.difference_ci(mine, theirs, rng=rng(), paired=True)
-            where = "above" if gained.low > 0 else "below" if gained.high < 0 else "not apart from"
-            found.append(f"{where} {words} (difference {gained}, {mine.size} seeds)")
-    if not found:
+    fast = [
+        f"{stands} {words} ({numbers})"
+        for words, other in others.items()
+        for stands, numbers in _stands(own, arms["fast"], other, stats.final)
+    ]
+    if not fast:
         return ""
-    return (
+    said = (
         " In another agent, without the gradient clip and on raw rewards, Optim4RL that was "
-        f"trained in such an agent ends {listed(found)} ({{doc}}`14_step_size`)."
+        f"trained in such an agent with a meta learning rate of 1e-3 ends {listed(fast)}"
     )
+    for stands, numbers in _stands(own, arms["fast"], arms["adam"], beside_adam.whole):
+        said += f"; by the mean return over the whole run it is {stands} Adam there ({numbers})"
+    for stands, numbers in _stands(own, arms["drift"], arms["adam"], stats.final):
+        said += f". Trained so with 1e-4 it ends {stands} Adam there ({numbers})"
+    return f"{said} ({{doc}}`14_step_size`)."
+
+
+def _stands(
+    evidence: JointEvidence, arm: str, other: str, measure: beside_adam.Measure
+) -> list[tuple[str, str]]:
+    """Above another arm, below or not apart from it, and the numbers; none of too few seeds."""
+    mine, theirs = pairs(evidence, arm, other, measure)
+    if mine.size < MINIMUM_SEEDS:
+        return []
+    gained = stats.difference_ci(mine, theirs, rng=rng(), paired=True)
+    stands = "above" if gained.low > 0 else "below" if gained.high < 0 else "not apart from"
+    return [(stands, f"difference {gained}, {mine.size} seeds")]
 
 
 def beside_others(evidence: Mapping[str, Any]) -> str:
@@ -172,6 +203,8 @@ def _told(optimizer: str, sets: Sequence[beside_adam.Pair]) -> str:
     differences = [pair.difference() for pair in sets]
     better = sum(difference.low > 0 for difference in differences)
     worse = sum(difference.high < 0 for difference in differences)
+    if not better and not worse:
+        return f"{optimizer}: {len(sets)} {plural('set', len(sets))}, not told apart from it."
     parts = [pair.difference().value / stats.iqm(pair.both()[1]) for pair in sets]
     sizes = dict.fromkeys(_percent(part) for part in (min(parts), max(parts)))
     return (
@@ -214,8 +247,11 @@ def count(evidence: Mapping[str, Any]) -> str:
     return (
         f"**Of {len(verdicts)} verdicts so far, {numbers}.** They judge claims of the report under "
         "test, one of the literature (C4) and one of ours (H1); where a claim can be put to the "
-        "test in two ways it has a verdict for each. Read each with its reason: a claim can be "
-        "contradicted because what it asks for is not shown, for which too few seeds suffice."
+        "test in two ways it has a verdict for each, C12 on two pages, and C16 could by its making "
+        "not have been contradicted. Read each with its reason: a claim can be contradicted "
+        "because what it asks for is not shown, for which too few seeds suffice. Runs under change "
+        "are a fiftieth as long as the report's: *never* and *later* hold within 20 million env "
+        "steps."
     )
 
 

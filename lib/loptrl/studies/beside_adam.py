@@ -23,6 +23,7 @@ from loptrl.verdicts import MINIMUM_SEEDS, QUARTER
 __all__ = [
     "MEASURES",
     "TRAINED",
+    "Measure",
     "Pair",
     "differences_figure",
     "found",

@@ -168,6 +168,14 @@ def gain(evidence: AntEvidence, arm: str, other: str) -> str:
     return f"({mine.size} seeds, seed against seed): {change(mine, theirs, paired=True)}"
 
 
+def is_below(evidence: AntEvidence, arm: str, other: str) -> bool:
+    """Whether one arm is shown to end below another, seed against seed."""
+    mine, theirs = pairs(evidence, arm, other)
+    if mine.size < MINIMUM_SEEDS:
+        return False
+    return stats.difference_ci(mine, theirs, rng=rng(), paired=True).high < 0
+
+
 def gains(evidence: AntEvidence, arms: Iterable[str], other: str, words: str) -> str:
     """`gain` of each arm over another, which `words` name, as a list; nothing without any."""
     found = {arm: gain(evidence, arm, other) for arm in arms}

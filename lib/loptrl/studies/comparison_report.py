@@ -82,7 +82,14 @@ def _c11(evidence: ComparisonEvidence) -> Verdict:
     few = [evidence.optimizers[name] for name, values in own.items() if not values.size]
     if few:
         return Verdict("C11", "undecided", f"Too few runs: none of {listed(few)} on Ant.")
-    return verdicts.c11(*own.values(), rng=_rng())
+    verdict = verdicts.c11(*own.values(), rng=_rng())
+    if "humanoid" not in evidence.comparable or "humanoid" not in evidence.scores.get("open", {}):
+        return verdict
+    other = evidence.over_adam("open", ["humanoid"])
+    return verdict.noting(
+        f"On the Humanoid, of which C11 does not speak, {evidence.optimizers['open']} scores "
+        f"{other} of Adam's return."
+    )
 
 
 def _with_adam_drawn(evidence: ComparisonEvidence, optimizer: str) -> str:
@@ -90,11 +97,13 @@ def _with_adam_drawn(evidence: ComparisonEvidence, optimizer: str) -> str:
     tasks = list(evidence.comparable)
     if optimizer not in evidence.normalised():
         return ""
+    score = evidence.over_adam(optimizer, tasks)
+    apart = ", not told apart from Adam" if score.low <= 1 <= score.high else ""
     return (
         "That takes Adam's means as exact; with its own seeds drawn again as well "
-        f"{evidence.optimizers[optimizer]} scores {evidence.over_adam(optimizer, tasks)}. One of "
-        "its runs ends above one of Adam's in a share of "
-        f"{_chance(evidence, optimizer)} of all pairs, every game with the same weight."
+        f"{evidence.optimizers[optimizer]} scores {score}{apart}. One of its runs ends above one "
+        f"of Adam's in a share of {_chance(evidence, optimizer)} of all pairs, every game with the "
+        "same weight."
     )
 
 

@@ -50,13 +50,13 @@ SAID = {
     "C16": "The report: pipeline training brings the agents' gradients closer to IID.",
     "H1": (
         "Ours, from before the runs: the path of the official meta-gradient through the physics "
-        "causes the need for memory and the noise."
+        "causes the need for memory and the noise, and meta-training ends better without it."
     ),
 }
 _SHORT = {
     "C15": "meta-gradients under change are extremely noisy",
     "C16": "pipeline training brings gradients closer to IID",
-    "H1": "the path through the physics costs memory, brings noise and ends worse",
+    "H1": "the path through the physics costs memory, brings noise, and makes the end worse",
 }
 
 

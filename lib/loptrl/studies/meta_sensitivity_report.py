@@ -40,7 +40,7 @@ SAID = {
         "and the reset interval, so that tuning is shifted and not removed."
     )
 }
-_SHORT = {"C13": "the result swings with both settings"}
+_SHORT = {"C13": "the result swings over the grid"}
 
 
 def load(

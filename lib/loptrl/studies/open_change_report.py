@@ -9,7 +9,7 @@ from loptrl.studies import changing_ant_report as shared
 from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
 from loptrl.studies.open_change import STILL, STUDY
-from loptrl.studies.words import paragraphs
+from loptrl.studies.words import listed, paragraphs
 
 __all__ = [
     "ARMS",
@@ -64,13 +64,20 @@ def headline(evidence: JointEvidence) -> str:
         ]
         gains = {arm: shared.gain(evidence, arm, "adam") for arm in present}
         paired = [
-            f" The final return of {STUDY.arms[arm].label} minus default Adam's {gain}."
+            f" The final return of {STUDY.arms[arm].label} minus default Adam's {gain} (seed by "
+            f"seed {_each(evidence, arm)}; the interquartile mean of differences is not the "
+            "difference of interquartile means)."
             for arm, gain in gains.items()
             if gain
         ]
         answer = f"**On the changing Ant {'; '.join(parts)}.**{''.join(paired)}"
     missing = shared.statuses({}, {}, incomplete=evidence.incomplete)
     return paragraphs([answer, f"No claim of the report is decided here. {missing}".rstrip()])
+
+
+def _each(evidence: JointEvidence, arm: str) -> str:
+    mine, theirs = shared.pairs(evidence, arm, "adam")
+    return listed([f"{difference:+,.0f}" for difference in mine - theirs])
 
 
 def on_change(evidence: JointEvidence) -> str:

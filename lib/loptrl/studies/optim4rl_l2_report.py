@@ -93,7 +93,10 @@ def _c5(evidence: JointEvidence) -> Verdict:
         rng=shared.rng(),
     )
     gain = shared.gain(evidence, "drift", "adam")
-    return verdict.noting(f"Final minus Adam's {gain}." if gain else "")
+    verdict = verdict.noting(f"Final minus Adam's {gain}." if gain else "")
+    if verdict.status == "contradicted" and shared.is_below(evidence, "drift", "adam"):
+        verdict = verdict.noting("By the seeds' pairs C5 would not be contradicted.")
+    return verdict
 
 
 def _c6(evidence: JointEvidence) -> Verdict:

@@ -18,10 +18,11 @@ from loptrl.studies import (
     transfer,
 )
 from loptrl.studies import changing_ant_report as shared
+from loptrl.studies.beside_adam import whole
 from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
 from loptrl.studies.step_size import STUDY
-from loptrl.studies.words import estimate, listed, paragraphs, plural
+from loptrl.studies.words import change, estimate, listed, paragraphs, plural
 from loptrl.verdicts import MINIMUM_SEEDS
 
 __all__ = [
@@ -143,8 +144,8 @@ def placed(
 def headline(evidence: JointEvidence) -> str:
     """The answer in one bold sentence, and whether runs are missing."""
     adams = [
-        f"{estimate(stats.final(*evidence.returns(arm)))} with a step size of {rate}"
-        f"{' (the default)' if arm == 'adam' else ''}"
+        f"{estimate(stats.final(*evidence.returns(arm)))} with a step size of {rate} "
+        f"({_same_seeds(evidence, arm)})"
         for arm, rate in ADAM.items()
         if evidence.has(arm)
     ]
@@ -155,6 +156,17 @@ def headline(evidence: JointEvidence) -> str:
     answer = f"{answer} {raw_words(evidence)}".rstrip()
     missing = shared.statuses({}, {}, incomplete=evidence.incomplete)
     return paragraphs([answer, f"No claim of the report is decided here. {missing}".rstrip()])
+
+
+def _same_seeds(evidence: JointEvidence, arm: str) -> str:
+    """How many seeds an arm of Adam has, and what the default comes to on these."""
+    if arm == "adam":
+        return f"the default, {evidence.seeds(arm)} {plural('seed', evidence.seeds(arm))}"
+    mine, default = shared.pairs(evidence, arm, "adam")
+    words = f"{mine.size} {plural('seed', mine.size)}"
+    if not mine.size:
+        return words
+    return f"{words}, on which the default ends at {stats.iqm(default):,.0f}"
 
 
 def _beside(evidence: JointEvidence) -> str:
@@ -188,9 +200,23 @@ def raw_words(evidence: JointEvidence) -> str:
     return (
         "In an agent without the gradient clip, on raw rewards, the final return of Optim4RL that "
         f"was trained in such an agent (meta learning rate 1e-3) is "
-        f"{estimate(stats.final(*evidence.returns(mine)))}; minus {beside}.{_longer(evidence)}"
-        f"{_first_agent(evidence)}"
+        f"{estimate(stats.final(*evidence.returns(mine)))}; minus {beside}."
+        f"{_longer(evidence)}{_first_agent(evidence)}{_other_readings(evidence)}"
     )
+
+
+def _other_readings(evidence: JointEvidence) -> str:
+    """The same rule by the mean return over the run, and the rule of a slower meta-training."""
+    words = ""
+    mine, theirs = shared.pairs(evidence, RAW["fast"], RAW["adam"], whole)
+    if mine.size >= MINIMUM_SEEDS:
+        words = (
+            " By the mean return over the whole run, minus Adam's there: "
+            f"{change(mine, theirs, paired=True)}."
+        )
+    if gain := shared.gain(evidence, RAW["drift"], RAW["adam"]):
+        words += f" With a meta learning rate of 1e-4 the final return minus that of Adam {gain}."
+    return words
 
 
 def _first_agent(evidence: JointEvidence) -> str:

@@ -112,7 +112,11 @@ def _c8(evidence: JointEvidence) -> Verdict:
     verdict = verdicts.c8(evidence.grid("curriculum"), *returns, rng=shared.rng())
     found = {arm: shared.gain(evidence, "curriculum", arm) for arm in arms[1:]}
     words = [f"minus {evidence.all_arms[arm].label} {gain}" for arm, gain in found.items() if gain]
-    return verdict.noting(f"The curriculum {'; '.join(words)}." if words else "")
+    verdict = verdict.noting(f"The curriculum {'; '.join(words)}." if words else "")
+    below = any(shared.is_below(evidence, "curriculum", arm) for arm in found)
+    if verdict.status != "contradicted" and below:
+        verdict = verdict.noting("By the seeds' pairs C8 would be contradicted.")
+    return verdict
 
 
 def headline(evidence: JointEvidence) -> str:
