@@ -17,7 +17,6 @@ from loptrl.plots.axes import (
     draw,
     draw_references,
     legend,
-    look_of,
     not_empty,
     step_axis,
     value_axis,
@@ -90,7 +89,7 @@ def diagnostics(
     level: float = 0.95,
     rng: np.random.Generator | None = None,
 ) -> Figure:
-    """Small multiples, one panel a metric (or one an arm), one legend for all.
+    """Small multiples, one panel a metric (or one an arm), one legend for what no title names.
 
     Args:
       panels: metric column (its words and scale come from style.METRICS) or other words -> curves.
@@ -122,7 +121,9 @@ def diagnostics(
             axes.set_title(f"{known.title}{log}")
             last = max(last, end)
             step_axis(axes, last, ticks=3 if columns > 1 else 6)
-            handles.update({str(line.get_label()): line for line in lines})
+            # A line that its panel's title names needs no legend.
+            named = {str(line.get_label()): line for line in lines}
+            handles.update({name: line for name, line in named.items() if name != known.title})
         for axes in grid.flat[max(len(panels) - columns, 0) : len(panels)]:
             axes.tick_params(labelbottom=True)
             axes.set_xlabel("env steps")
@@ -132,10 +133,6 @@ def diagnostics(
             axes.remove()
             # Room for the last tick of the labels that the layout does not see.
             figure.get_layout_engine().set(rect=(0, 0, 0.975, 1))
-        titles_say_it = all(
-            [look_of(name, looks).label for name in curves] == [panel]
-            for panel, curves in panels.items()
-        )
-        if not titles_say_it or others:
+        if handles or others:
             legend(figure, [*handles.values(), *others])
     return figure

@@ -38,7 +38,7 @@ def change_figure(evidence: Evidence) -> Figure:
 
 def betas_figure(evidence: Evidence) -> Figure:
     """Graph 2: Adam's default against equal betas, on the same changes."""
-    return shared.learning_figure(evidence, ("adam", "equal_99", "equal_997"))
+    return shared.panels_figure(evidence, ("equal_99", "equal_997"), behind=("adam",))
 
 
 def relative_figure(evidence: Evidence) -> Figure:
