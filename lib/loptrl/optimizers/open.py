@@ -114,7 +114,7 @@ def build(
             each; what else there is counts as one network. Layers are counted within a network.
         noisy: the networks that get noise; the parameters must have one of them.
         split: over which devices the work is split, inside `jax.shard_map`; the stacks of the state
-            are then split along their first axis.
+            are then split along their first axis, and each device draws noise of its own.
 
     Returns:
         The transformation; unknown extra inputs are ignored.
