@@ -179,7 +179,8 @@ def test_seeds_that_one_game_alone_has_count_there(store):
         found.normalised()["open_multi"], rng=np.random.default_rng(0)
     )
     answer = comparison_report.headline(found)
-    assert f"OPEN (multi-task) {number} (3 to 5 seeds)" in answer and str(exact) != str(number)
+    assert "pooled (3 to 5 seeds each)" in answer
+    assert f"OPEN (multi-task) {number}" in answer and str(exact) != str(number)
     assert f"which leaves {exact} for it; one of its runs ends above one of Adam's" in answer
 
 
