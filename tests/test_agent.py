@@ -157,6 +157,7 @@ def test_seeds_and_moments(agent):
         np.testing.assert_array_equal(a, b)
     assert str(rows) == str(again) and rows[-1]["weight_norm"] != different[-1]["weight_norm"]
     assert float(one.observation_moments.count) == CONFIG.env_steps
+    assert float(one.return_moments.count) == 0.0, "rewards are not normalised"
     assert [row["env_steps"] for row in rows] == [0, 256, 512]
     assert [row["updates"] for row in rows] == [0, 8, 16]
     assert int(other.iteration) == 4

@@ -219,6 +219,21 @@ def test_too_few_seeds_decide_nothing(place, store):
     assert "no seeds of Optim4RL (direct, L2)" in optim4rl_l2_report.claims(found)["C6"].reason
 
 
+@pytest.mark.parametrize("below", [200.0, -200.0])
+def test_what_the_pairs_of_seeds_would_decide_is_said(place, store, below):
+    """Seeds far apart, and an arm a little below another (or above it) on every one of them."""
+    study = {"adam": adam_collapse.STUDY, "drift": optim4rl_l2.STUDY}
+    arms = {"adam": 0.0, "drift": below, "curriculum": 2 * below, "transferred": below}
+    for arm, less in arms.items():
+        for spec in study.get(arm, transfer.STUDY).specs("laptop", [arm]):
+            stored_runs.keep(store, spec, 3000.0 + 1500.0 * spec.seed - less)
+    direct, moved = (r.claims(r.load(store=store, compute="never")) for r in REPORTS)
+    assert direct["C5"].status == "contradicted" and moved["C8"].status == "undecided"
+    words = "By the seeds' pairs C5 would not be", "By the seeds' pairs C8 would be contradicted."
+    said = direct["C5"].reason, moved["C8"].reason
+    assert [a in b for a, b in zip(words, said, strict=True)] == [below > 0] * 2
+
+
 def test_a_damaged_run_is_refused_by_name(place, store):
     fill(store, optim4rl_l2.STUDY, ["drift"], 1)
     (spec,) = optim4rl_l2.STUDY.specs("laptop", ["drift"], 1)

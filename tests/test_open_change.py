@@ -98,6 +98,8 @@ def test_all_runs_are_told_beside_adam(store):
     assert "Not every planned run" not in words
     ant, games, adam, annealed = words.partition("** ")[0].split("; ")
     assert "The final return of OPEN (from Ant) minus default Adam's (5 seeds, seed" in words
+    each = re.search(r"\(seed by seed ([^;]*);", words)[1]
+    assert len(re.findall(r"[+-][\d,]+", each)) == 5 and each.count("-1,") == 5
     assert words.count("worse: the interval") == words.count("better: the interval") == 1
     assert adam.startswith("default Adam ends at 4,0")
     assert annealed.startswith("the OPEN authors' annealed Adam ends at 2,0")

@@ -192,6 +192,7 @@ def test_the_rule_trained_on_raw_rewards_stands_beside_the_others_there(store):
     keep(store, STUDY, ["untrained_raw"], 3000.0, update_norm=3e-4 * ROOT)
     words = report.headline(report.load(store=store, compute="never"))
     assert re.search(r"that of Optim4RL, untrained \(3 .*\): 2,0.*, better: the interval", words)
+    assert re.search(r"whole run, minus Adam's there: -\d+ \[.*, worse:", words)
     assert "Its steps are 5.0 times as long as those of untrained weights and 15.0 times" in words
     assert words.count("was not tried") == 1
     keep(store, STUDY, ["untrained_raw_1.5e-3"], 4500.0, update_norm=1.5e-3 * ROOT)

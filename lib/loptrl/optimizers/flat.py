@@ -7,8 +7,8 @@ holds entries of two leaves, so what differs between leaves is a number per bloc
 leaf is a sum over lanes (contiguous blocks, hence vectorised) followed by one over few blocks.
 
 Inside `jax.shard_map` the work can be split over devices that hold the same parameters and
-gradients. Each takes as many blocks of every leaf, so that stacking costs it no more than its
-share; only the updates are gathered.
+gradients. Each takes the same number of blocks of every leaf, so that stacking costs it no more
+than its share; only the updates are gathered.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ class Layout:
     def normal(self, key: jax.Array, drawn: Sequence[bool]) -> jax.Array:
         """Normal numbers for the leaves that get them and zeros for the others, as a stack.
 
-        One key for each leaf; where the work is split, one of it for each device.
+        One key for each leaf, and the numbers that `jax.random.normal` gives for the leaf's shape,
+        since jax's default keys number entries one by one; where the work is split, a key of its
+        own for each device.
         """
         keys = jax.random.split(key, len(drawn))
         if self.split is not None:
