@@ -33,6 +33,7 @@ LEVELS = {
     "adam": stored_runs.dipping,
     "equal_99": stored_runs.dipping,
     "no_ratio_clip": stored_runs.collapsing,
+    "stationary_no_ratio_clip": 6000.0,
 }
 
 
@@ -317,9 +318,35 @@ def test_graph_1_draws_every_seed_above_its_own_friction(full):
 
 
 def test_one_panel_for_each_clip_that_is_off(full, partial):
-    assert len(figures.clipping_figure(evidence(full)).axes) == 3
+    *changing, still = figures.clipping_figure(evidence(full)).axes
+    for axes, behind, changes in (
+        *((axes, "Adam, default betas", 9) for axes in changing),
+        (still, "Adam, nothing changes", 0),
+    ):
+        labels = [line.get_label() for line in axes.get_lines()]
+        assert labels.count("_change") == changes
+        assert [name for name in labels if not name.startswith("_")] == [
+            behind,
+            axes.get_title(loc="left"),
+        ]
     (axes,) = figures.clipping_figure(evidence(partial)).axes
     assert axes.get_title(loc="left") == "Adam, no ratio clip"
+
+
+def test_the_ratio_clip_where_nothing_changes(full, partial):
+    words = report.on_clipping(evidence(full))
+    assert "Where nothing changes: Final return: Adam, nothing changes 9,00" in words
+    assert (
+        "Runs that collapse: Adam, nothing changes none of 5; Adam, no ratio clip, nothing "
+        "changes none of 3. Final return without the ratio clip minus that with it there (3 "
+        "seeds, seed against seed): -3,00"
+    ) in words
+    # Three of three on the changing Ant, none of three on the stationary one.
+    difference = stats.rate_difference_interval(3, 3, 0, 3)
+    assert f"minus that on the stationary one: {difference} (score interval)." in words
+    words = report.on_clipping(evidence(partial))
+    assert "No run is stored of Adam, no ratio clip, nothing changes." in words
+    assert "minus that on the stationary one" not in words
 
 
 @pytest.mark.parametrize(
@@ -432,8 +459,8 @@ def test_the_prose_says_what_the_study_does():
     assert f"{config.eval_envs} episodes every {config.env_steps_per_slice:,} env steps" in text
     assert f"first {WINDOW:,} env steps after it" in text
     assert STUDY.config("control_2").env_steps == 10_000_000 and len(CONTROLS) == 5
-    assert "This trains nineteen runs of 4 million env steps" in text
-    assert len(report.load(env_steps=2_000_000, seeds=2, compute="never").asked) == 19
+    assert "This trains twenty-one runs of 4 million env steps" in text
+    assert len(report.load(env_steps=2_000_000, seeds=2, compute="never").asked) == 21
 
 
 def test_the_page_s_own_smoothing_note_holds(full):

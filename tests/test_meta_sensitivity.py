@@ -30,7 +30,7 @@ from loptrl.studies import (
 from loptrl.studies import changing_ant_report as shared
 from loptrl.studies import meta_sensitivity_figures as figures
 from loptrl.studies import meta_sensitivity_report as report
-from loptrl.studies.meta_sensitivity import AUTHORS, GRID, STUDY
+from loptrl.studies.meta_sensitivity import AUTHORS, GRID, LONG, STUDY
 
 NOTEBOOK = repo_root() / "notebooks" / "06_meta_sensitivity.md"
 BEST, WORST = "grid_1e-3_512", "grid_1e-5_32"
@@ -39,6 +39,7 @@ LEVELS = {
     BEST: 4000.0,
     WORST: 500.0,
     "grid_1e-3_32": stored_runs.collapsing,
+    LONG: 250.0,
 }
 WORDS = ("headline", "on_grid", "on_authors", "overview")
 
@@ -58,6 +59,7 @@ def place(tmp_path_factory):
     shutil.copytree(repo_root() / "data" / "reference", folder / "data" / "reference")
     for number, name in enumerate(meta_recipes.GRID):
         stored_runs.keep_weights(folder / "data", name, {"w": np.full(3, number, np.float32)})
+    stored_runs.keep_weights(folder / "data", "untrained", {"w": np.full(3, 9, np.float32)})
     yield folder
     patch.undo()
 
@@ -137,10 +139,12 @@ def test_only_the_rule_differs_from_the_runs_of_adam(place):
     del adam["optimizer"]
     for arm in STUDY.arms:
         config = STUDY.config(arm).to_dict()
-        assert config.pop("optimizer")["weights"] == f"optim4rl/{arm}"
+        rule = config.pop("optimizer")
+        assert rule["weights"] == f"optim4rl/{'untrained' if arm == LONG else arm}"
+        assert rule.get("learning_rate") == (2.53e-3 if arm == LONG else None)
         assert config == adam
     specs = STUDY.specs("laptop")
-    assert len(specs) == 3 * 8 and len(STUDY.specs("paper")) == 5 * 8
+    assert len(specs) == 3 * 9 and len(STUDY.specs("paper")) == 5 * 9
     assert {spec.config["env_steps"] for spec in specs} == {20_000_000}
 
 
@@ -160,7 +164,7 @@ def test_the_centre_and_the_authors_points_are_study_3_s_runs(place):
 
 
 def test_commands_name_each_study_once(complete):
-    assert complete.command(*GRID) == (
+    assert complete.command(*GRID, LONG) == (
         "loptrl run meta_sensitivity --budget laptop && "
         "loptrl run transfer --budget laptop --arm transferred_still"
     )
@@ -292,6 +296,31 @@ def test_chance_is_the_range_of_points_that_are_moved_together():
     # The IQM of normal seeds has 1.09 times the deviation of their mean.
     expected = 1.09 * np.percentile(simulated, 97.5)
     assert found["range of equal points"].high == pytest.approx(expected, rel=0.1)
+
+
+def test_untrained_weights_with_long_steps_stand_beside_the_cell_with_the_longest(place, store):
+    longest, norms = "grid_1e-3_32", {"grid_1e-3_32": 0.25, BEST: 0.04, LONG: 0.5}
+
+    def keep(arm):
+        for spec in STUDY.specs("laptop", [arm]):
+            level = np.full(98, norms[arm])
+            metrics = {"update_norm": lambda rows, level=level: level[:rows]}
+            returns = 1000.0 if arm == longest else 4000.0
+            stored_runs.keep(store, spec, returns, metrics=metrics)
+
+    keep(longest), keep(BEST)
+    words = report.on_steps(report.load(store=store, compute="never"))
+    assert "No run is stored of Optim4RL (untrained, 8.4 times the step)" in words
+    keep(LONG)
+    found = report.load(store=store, compute="never")
+    words = report.on_steps(found)
+    assert "2.00 times the length of those of 1e-3 and 32. Final return: Optim4RL (1e-3" in words
+    assert "minus that of the untrained one (3 seeds, seed against seed): -3,00" in words
+    assert report.claims(found)["C13"].status == "undecided"
+    (axes,) = figures.steps_figure(found).axes
+    (square,) = [c for c in axes.containers if c.get_label() == STUDY.arms[LONG].label]
+    length = stats.iqm(optim4rl_steps.moved(found, LONG)) / optim4rl_steps.ALPHA
+    assert square.lines[0].get_xdata() == pytest.approx([length])
 
 
 # --- figures ------------------------------------------------------------------------------------

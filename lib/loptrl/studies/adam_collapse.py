@@ -52,6 +52,12 @@ def _arms() -> list[Arm]:
             max_grad_norm=None,
         ),
         _drifting("no_clip", "Adam, neither clip", "adam:no_clip", *default, **unclipped),
+        Arm(
+            "stationary_no_ratio_clip",
+            "Adam, no ratio clip, nothing changes",
+            "adam:no_ratio_clip",
+            {**_adam(*default), "clip_ratio": None},
+        ),
     ]
     arms[:3] = [dataclasses.replace(arm, seeds=FIVE_SEEDS) for arm in arms[:3]]
     for friction in CONTROL_FRICTIONS:

@@ -56,9 +56,11 @@ def relative_figure(evidence: Evidence) -> Figure:
 
 
 def clipping_figure(evidence: Evidence) -> Figure:
-    """One panel for each clip that is off, with the clipped arm behind it."""
+    """One panel for each clip that is off, with the same agent with both clips behind it."""
     return shared.panels_figure(
-        evidence, ("no_ratio_clip", "no_gradient_clip", "no_clip"), behind=("adam",)
+        evidence,
+        ("no_ratio_clip", "no_gradient_clip", "no_clip", "stationary_no_ratio_clip"),
+        behind=("adam", "stationary"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -39,6 +39,7 @@ CHANGE = {"stationary": "stationary Ant", "adam": "changing Ant"}
 
 EQUAL_BETAS = ("equal_99", "equal_997")
 CLIPPING = ("adam", "no_ratio_clip", "no_gradient_clip", "no_clip")
+UNCHANGING = ("stationary", "stationary_no_ratio_clip")
 
 SAID = {
     "C1": "The report: on a changing Ant, default Adam dips, recovers, and never collapses.",
@@ -104,9 +105,7 @@ def _c3(evidence: Evidence) -> Verdict:
         random_return=evidence.random_return,
         rng=shared.rng(),
     )
-    counts = {_name(arm): _collapses(evidence, arm) for arm in evidence.present(*CLIPPING)}
-    words = [f"{name} {n or 'none'} of {seeds}" for name, (n, seeds) in counts.items()]
-    return verdict.noting(f"Runs that collapse: {'; '.join(words)}.")
+    return verdict.noting(_counted(evidence, CLIPPING))
 
 
 def _c4(evidence: Evidence, arm: str) -> Verdict:
@@ -202,8 +201,33 @@ def on_clipping(evidence: Evidence) -> str:
     if diverged:
         lines.append(f"Runs that diverged to NaN: {listed(diverged)}.")
     return paragraphs(
-        [*lines, *shared.decided(claims(evidence), SAID, "C3"), _without_both(evidence)]
+        [
+            *lines,
+            *shared.decided(claims(evidence), SAID, "C3"),
+            _where_nothing_changes(evidence),
+            _without_both(evidence),
+        ]
     )
+
+
+def _where_nothing_changes(evidence: Evidence) -> str:
+    """Whether the ratio clip's absence hurts without any change too, which C3 does not ask."""
+    lines = [f"Where nothing changes: {shared.finals(evidence, UNCHANGING)}"]
+    if evidence.has(*UNCHANGING):
+        lines.append(_counted(evidence, UNCHANGING))
+    gain = shared.gain(evidence, "stationary_no_ratio_clip", "stationary")
+    if gain:
+        lines.append(f"Final return without the ratio clip minus that with it there {gain}.")
+    if evidence.has("no_ratio_clip", "stationary_no_ratio_clip"):
+        difference = stats.rate_difference_interval(
+            *_collapses(evidence, "no_ratio_clip"),
+            *_collapses(evidence, "stationary_no_ratio_clip"),
+        )
+        lines.append(
+            "The rate of collapses without the ratio clip on the changing Ant minus that on the "
+            f"stationary one: {difference} (score interval)."
+        )
+    return " ".join(lines)
 
 
 def _without_both(evidence: Evidence) -> str:
@@ -223,6 +247,13 @@ def _without_both(evidence: Evidence) -> str:
         "not tested here: an unclipped gradient can be large, then stays in Adam's second moment "
         "for about a thousand updates and makes them small, which is a brake too."
     )
+
+
+def _counted(evidence: Evidence, arms: Sequence[str]) -> str:
+    """How many runs of each of these arms collapse, in words."""
+    counts = {_name(arm): _collapses(evidence, arm) for arm in evidence.present(*arms)}
+    words = [f"{name} {n or 'none'} of {seeds}" for name, (n, seeds) in counts.items()]
+    return f"Runs that collapse: {'; '.join(words)}."
 
 
 def _collapses(evidence: Evidence, arm: str) -> tuple[int, int]:

@@ -90,24 +90,27 @@ def learning_figure(
 
 
 def panels_figure(evidence: AntEvidence, wanted: Sequence[str], behind: Sequence[str]) -> Figure:
-    """One panel of returns for each arm, with the arms `behind` in every one."""
-    arms, base = evidence.present(*wanted), evidence.present(*behind)
+    """One panel of returns for each arm, with those arms `behind` it that meet the same world."""
+    arms = evidence.present(*wanted)
     if not arms:
         return note(_NOTHING)
+    base = {
+        arm: [
+            one for one in evidence.present(*behind) if evidence.drifts(one) == evidence.drifts(arm)
+        ]
+        for arm in arms
+    }
     panels = {
         _label(evidence, arm): {
-            _label(evidence, one): evidence.returns(one) for one in (*base, arm)
+            _label(evidence, one): evidence.returns(one) for one in (*base[arm], arm)
         }
         for arm in arms
     }
-    figure = plots.diagnostics(
-        panels,
-        looks=_looks(evidence),
-        changes=_changes(evidence, arms),
-        columns=1,
-        sharey=True,
-    )
-    return signed(figure, evidence, (*base, *arms))
+    figure = plots.diagnostics(panels, looks=_looks(evidence), columns=1, sharey=True)
+    for axes, arm in zip(figure.axes, arms, strict=True):
+        mark_changes(axes, _changes(evidence, [arm]))
+    drawn = dict.fromkeys(one for ones in base.values() for one in ones)
+    return signed(figure, evidence, (*drawn, *arms))
 
 
 def finals_figure(evidence: AntEvidence, wanted: Sequence[str]) -> Figure:

@@ -8,7 +8,7 @@ from loptrl.studies import adam_collapse, meta_recipes, transfer
 from loptrl.studies.base import Study
 from loptrl.studies.changing_ant import learned_arm, of
 
-__all__ = ["AUTHORS", "BORROWED", "GRID", "STUDY"]
+__all__ = ["AUTHORS", "BORROWED", "GRID", "LONG", "STUDY"]
 
 _CENTRE = transfer.STILL["transferred"]
 
@@ -24,6 +24,9 @@ AUTHORS = {
     transfer.STILL["published_22"]: ("1e-3", 64),
 }
 """The weights of the source's authors, arms of study 3, and where on the grid's axes they are."""
+
+LONG = "untrained_long"
+"""Untrained weights whose steps are as long as those of the grid's longest."""
 
 
 def _label(who: str, rate: str, interval: int) -> str:
@@ -45,16 +48,28 @@ STUDY = of(
     "Optim4RL by meta learning rate and reset interval",
     1,
     [
+        *(
+            learned_arm(
+                name,
+                _label("Optim4RL", *point),
+                "optim4rl",
+                f"optim4rl/{name}",
+                changing=False,
+                seeds={},
+            )
+            for name, point in GRID.items()
+            if name != _CENTRE
+        ),
+        # The cell of 1e-3 and 32 moves a weight by 8.44 times its alpha of 3e-4.
         learned_arm(
-            name,
-            _label("Optim4RL", *point),
-            "optim4rl",
-            f"optim4rl/{name}",
+            LONG,
+            "Optim4RL (untrained, 8.4 times the step)",
+            "optim4rl:long_step",
+            "optim4rl/untrained",
             changing=False,
+            learning_rate=2.53e-3,
             seeds={},
-        )
-        for name, point in GRID.items()
-        if name != _CENTRE
+        ),
     ],
 )
 

@@ -10,7 +10,7 @@ from loptrl import plots, stats, style
 from loptrl.studies import changing_ant_report as shared
 from loptrl.studies import optim4rl_steps
 from loptrl.studies.changing_ant_evidence import JointEvidence
-from loptrl.studies.meta_sensitivity import AUTHORS, GRID
+from loptrl.studies.meta_sensitivity import AUTHORS, GRID, LONG
 from loptrl.studies.signed import note, signed
 from loptrl.verdicts.base import collapse_rate
 
@@ -68,7 +68,7 @@ def _collapse_rate(evidence: JointEvidence, arm: str) -> stats.Estimate:
 
 def steps_figure(evidence: JointEvidence) -> Figure:
     """Final return against the length of the rule's step, a point for each cell with runs."""
-    arms = [arm for arm in evidence.present(*GRID, *AUTHORS) if evidence.whole(arm).runs]
+    arms = [arm for arm in evidence.present(*GRID, *AUTHORS, LONG) if evidence.whole(arm).runs]
     if not evidence.present(*GRID) or not arms:
         return note(_NOTHING)
     with style.context():
@@ -84,11 +84,15 @@ def steps_figure(evidence: JointEvidence) -> Figure:
         for marker, wanted, label in (
             ("o", GRID, "a cell of the grid"),
             ("D", AUTHORS, "the report's authors' weights"),
+            ("s", (LONG,), evidence.all_arms[LONG].label),
         ):
             mine = [arm for arm in arms if arm in wanted]
             if not mine:
                 continue
-            at = [stats.iqm(optim4rl_steps.lengths(evidence, arm)) for arm in mine]
+            at = [
+                stats.iqm(optim4rl_steps.moved(evidence, arm)) / optim4rl_steps.ALPHA
+                for arm in mine
+            ]
             ends = [shared.final(evidence, arm) for arm in mine]
             axes.errorbar(
                 at,
@@ -106,7 +110,7 @@ def steps_figure(evidence: JointEvidence) -> Figure:
         plots.axes.log_ticks(axes.xaxis, low, high)
         plots.axes.number_axis(axes.yaxis)
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("change of a weight in an update, in units of α (log)")
+        axes.set_xlabel(f"change of a weight in an update / {optim4rl_steps.ALPHA:g} (log)")
         axes.set_ylabel("final return")
         axes.legend(loc="lower left")
     return signed(figure, evidence, [*behind, *arms])

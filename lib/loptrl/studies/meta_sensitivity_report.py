@@ -7,14 +7,14 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from loptrl import provenance, style, verdicts
+from loptrl import provenance, stats, style, verdicts
 from loptrl.errors import MissingRun
 from loptrl.runs import Store
 from loptrl.studies import changing_ant_report as shared
 from loptrl.studies import meta_recipes, meta_runs, optim4rl_steps
 from loptrl.studies.changing_ant_evidence import Compute, JointEvidence
 from loptrl.studies.changing_ant_evidence import load as load_joint
-from loptrl.studies.meta_sensitivity import AUTHORS, BORROWED, GRID, STUDY
+from loptrl.studies.meta_sensitivity import AUTHORS, BORROWED, GRID, LONG, STUDY
 from loptrl.studies.published import published
 from loptrl.studies.words import paragraphs, plural
 from loptrl.verdicts import MINIMUM_SEEDS, Verdict
@@ -32,7 +32,7 @@ __all__ = [
     "overview",
 ]
 
-ARMS = ("stationary", *GRID, *AUTHORS)
+ARMS = ("stationary", *GRID, LONG, *AUTHORS)
 
 SAID = {
     "C13": (
@@ -115,8 +115,30 @@ def on_grid(evidence: JointEvidence) -> str:
 
 
 def on_steps(evidence: JointEvidence) -> str:
-    """How long the steps of each cell's rule are."""
-    return optim4rl_steps.in_runs(evidence, (*GRID, *AUTHORS))
+    """How long the steps of each cell's rule are, and what steps as long do untrained."""
+    return paragraphs(
+        [optim4rl_steps.in_runs(evidence, (*GRID, *AUTHORS)), _untrained_with_long_steps(evidence)]
+    )
+
+
+def _untrained_with_long_steps(evidence: JointEvidence) -> str:
+    """Whether the length of its steps is all that the cell with the longest ones learned."""
+    found = [arm for arm in evidence.present(*GRID) if evidence.whole(arm).runs]
+    if not evidence.has(LONG) or not found:
+        return shared.finals(evidence, (LONG,))
+    longest = max(found, key=lambda arm: stats.iqm(optim4rl_steps.moved(evidence, arm)))
+    length = stats.iqm(optim4rl_steps.moved(evidence, LONG)) / stats.iqm(
+        optim4rl_steps.moved(evidence, longest)
+    )
+    words = (
+        f"A control: untrained weights with an α as much larger as the longest steps are, "
+        f"{length:.2f} times the length of those of {_point(longest)}. "
+        f"{shared.finals(evidence, (longest, LONG))}"
+    )
+    gain = shared.gain(evidence, longest, LONG)
+    if gain:
+        words += f" The trained rule's minus that of the untrained one {gain}."
+    return words
 
 
 def on_authors(evidence: JointEvidence) -> str:
