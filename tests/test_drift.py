@@ -179,35 +179,41 @@ def test_drawing():
     assert any(len(y) == 50 and np.allclose(y, friction) for y in map(np.asarray, drawn))
 
 
+def test_numpy_scalars_are_moments():
+    drift = Drift(friction=Steps(0.1, 1.0, 10), seed=3)
+    for moment in np.arange(0, 40, 10):
+        assert drift.at(moment, 2).friction == drift.at(int(moment), 2).friction
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Steps(1, 2, 0), r"Steps\.period must be a finite number above 0, got 0"),
-        (lambda: Steps(1, 2, -5), r"Steps\.period must be a finite number above 0, got -5"),
+        (lambda: Steps(1, 2, 0), r"Steps\.period must be a number above 0, got 0"),
+        (lambda: Steps(1, 2, -5), r"Steps\.period must be a number above 0, got -5"),
         (lambda: Steps(2, 1, 10), "Steps needs low <= high, got low=2 and high=1"),
-        (lambda: Steps(0, 1, 10), r"Steps\.low must be a finite number above 0, got 0"),
-        (lambda: Steps(math.nan, 1, 10), r"Steps\.low must be a finite number above 0, got nan"),
-        (lambda: Steps(0.1, math.inf, 10), r"Steps\.high must be a finite number above 0, got inf"),
-        (lambda: Steps("a", 1, 10), r"Steps\.low must be a finite number above 0, got 'a'"),
-        (lambda: Steps(True, 1, 10), r"Steps\.low must be a finite number above 0, got True"),
-        (lambda: Linear(-1, 1, 10), r"Linear\.low must be a finite number at least 0, got -1"),
-        (lambda: Linear(1, 1, 0), r"Linear\.period must be a finite number above 0, got 0"),
+        (lambda: Steps(0, 1, 10), r"Steps\.low must be a number above 0, got 0"),
+        (lambda: Steps(math.nan, 1, 10), r"Steps\.low must be a number above 0, got nan"),
+        (lambda: Steps(0.1, math.inf, 10), r"Steps\.high must be a number above 0, got inf"),
+        (lambda: Steps("a", 1, 10), r"Steps\.low must be a number above 0, got 'a'"),
+        (lambda: Steps(True, 1, 10), r"Steps\.low must be a number above 0, got True"),
+        (lambda: Linear(-1, 1, 10), r"Linear\.low must be a number of at least 0, got -1"),
+        (lambda: Linear(1, 1, 0), r"Linear\.period must be a number above 0, got 0"),
         (lambda: Sinusoid(3, 1, 10), "Sinusoid needs low <= high, got low=3 and high=1"),
-        (lambda: Sinusoid(1, 3, math.nan), r"Sinusoid\.period must be a finite number above 0"),
-        (lambda: RandomWalk(1, 2, 10, scale=0), r"RandomWalk\.scale must be a finite"),
+        (lambda: Sinusoid(1, 3, math.nan), r"Sinusoid\.period must be a number above 0"),
+        (lambda: RandomWalk(1, 2, 10, scale=0), r"RandomWalk\.scale must be a number above 0"),
         (lambda: Wear(1.5, 10), r"Wear\.most must be at most 1 \(all strength lost\), got 1\.5"),
-        (lambda: Wear(0.1, 10, least=0.2), r"Wear\.most must be a finite number at least 0\.2"),
-        (lambda: Wear(0.4, 0), r"Wear\.period must be a finite number above 0, got 0"),
+        (lambda: Wear(0.1, 10, least=0.2), r"Wear\.most must be a number of at least 0\.2"),
+        (lambda: Wear(0.4, 0), r"Wear\.period must be a number above 0, got 0"),
         (lambda: Faults(1.5, 10), r"Faults\.probability must be at most 1, got 1\.5"),
-        (lambda: Faults(-0.1, 10), r"Faults\.probability must be a finite number at least 0"),
-        (lambda: Faults(0.1, 0), r"Faults\.period must be a finite number above 0, got 0"),
+        (lambda: Faults(-0.1, 10), r"Faults\.probability must be a number of at least 0"),
+        (lambda: Faults(0.1, 0), r"Faults\.period must be a number above 0, got 0"),
         (lambda: Drift(friction=Wear(0.1, 1)), r"Drift\.friction must be None or .*, got Wear"),
         (lambda: Drift(damping=3.0), r"Drift\.damping must be None or one of .*, got 3\.0"),
         (lambda: Drift(faults=Steps(1, 2, 3)), r"Drift\.faults must be None or one of"),
         (lambda: Drift(seed=-1), r"Drift\.seed must be a whole number of at least 0, got -1"),
         (lambda: Drift(seed=1.5), r"Drift\.seed must be a whole number of at least 0, got 1\.5"),
-        (lambda: Drift().at(-1, 2), r"Drift\.at\.env_steps must be a finite number at least 0"),
-        (lambda: Drift.constant_friction(0), r"constant_friction must be a finite number above 0"),
+        (lambda: Drift().at(-1, 2), r"Drift\.at\.env_steps must be a number of at least 0"),
+        (lambda: Drift.constant_friction(0), r"constant_friction must be a number above 0"),
         (lambda: Drift.from_dict({"wind": {}}), r"channels \['damping', .*\], got 'wind'"),
         (lambda: Drift.from_dict({"friction": {"form": "Jump"}}), r"forms are .*, got 'Jump'"),
         (lambda: Drift.from_dict({"friction": {"low": 1}}), r"forms are .*, got None for friction"),

@@ -69,6 +69,16 @@ def test_the_gradient_vanishes_only_outside_the_clip(log_ratio, sign, moves):
     assert actor_gradient(**kwargs, clip_ratio=None) > 1e-6
 
 
+@pytest.mark.parametrize("log_ratio", [-120.0, 120.0])
+def test_a_ratio_beyond_float32_has_a_gradient(log_ratio):
+    """Where the clip makes the objective flat it is 0, and not 0 times infinity."""
+    value, _ = loss(log_ratio=log_ratio, advantage=jnp.abs(ADVANTAGE) * jnp.sign(log_ratio))
+    assert np.isfinite(value)
+    for sign in (1.0, -1.0):
+        gradient = actor_gradient(log_ratio=log_ratio, advantage=sign * jnp.abs(ADVANTAGE))
+        assert np.isfinite(gradient)
+
+
 def test_no_clip_is_an_infinite_one():
     config = PPOConfig(clip_ratio=None, max_grad_norm=None)
     assert HParams.of(config).clip_ratio == np.inf and HParams.of(config).max_grad_norm == np.inf

@@ -283,6 +283,7 @@ def test_where_it_starts(monkeypatch, tmp_path):
         ({"tasks": ["probe_reach"] * 2}, "tasks must list each world once"),
         ({"normalisers": [1.0, 2.0]}, "normalisers must list one number for each of 1 tasks"),
         ({"normalisers": [0]}, "a normaliser must be a number above 0"),
+        ({"agent": ["x"]}, r"agent must map names to values, got \['x'\]"),
         ({"agent": {"env_steps": 4}}, "agent holds what is left of PPOConfig, got 'env_steps'"),
         ({"agent": {"hiden": [3]}}, "unknown setting 'hiden'"),
         ({"generation": 1}, "unknown setting 'generation'"),
@@ -361,7 +362,6 @@ def test_the_command_ends_with_weights_that_load_and_build(data, capsys):
     ("arguments", "words"),
     [
         ([], "name the worlds with --tasks, or take a --recipe"),
-        (["--tasks", "probe_choice"], "give the weights a name with --name"),
         (["--recipe", "evolved_breakout", "--sigma", "1"], "the weights need a --name, got 'evol"),
         (
             ["--recipe", "drift"],

@@ -323,9 +323,30 @@ def test_what_changes_is_named_on_the_command_line(line, changes, words, monkeyp
 
 
 @pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("optim4rl --task ant --drift changing --agents 8 --env-steps 3e7", "ant_changing"),
+        ("optim4rl --task humanoid", "humanoid_none"),
+        ("optim4rl --phase ant --phase ant:changing:2", "ant_none_then_ant_changing"),
+        ("open --tasks breakout,asterix --population 64", "breakout_asterix"),
+        ("open --tasks breakout --name mine", "mine"),
+        ("open --recipe evolved_breakout", "evolved_breakout"),
+    ],
+)  # fmt: skip
+def test_weights_without_a_name_are_called_by_their_task(line, name, monkeypatch, capsys):
+    def seen(name, *given, **named):
+        raise LoptrlError(f"called {name}")
+
+    monkeypatch.setattr(meta_runs, "train", seen)
+    with pytest.raises(SystemExit):
+        cli.main(["meta", *line.split()])
+    assert capsys.readouterr().err == f"loptrl: called {name}\n"
+
+
+@pytest.mark.parametrize(
     ("line", "words"),
     [
-        ([], "give the weights a name with --name, or take a --recipe"),
+        ([], "name the world with --task, or take a --recipe"),
         (["--recipe", "drft"], "unknown recipe 'drft' for optim4rl: expected one of stationary"),
         (["--recipe", "drift", "--agents", "4"], "the weights need a --name, got 'drift'"),
         (["--name", "x", "--drift", "often"], "unknown drift 'often': expected one of none"),
@@ -352,6 +373,7 @@ def test_bad_command_lines(line, words, tmp_path, monkeypatch, capsys):
         ({"meta_learning_rate": -1}, "meta_learning_rate must be a number of at least 0"),
         ({"init": "x"}, "init and init_sha256"),
         ({"rematerialize": "all"}, "rematerialize must be one of nothing, updates, iterations"),
+        ({"agent": ["x"]}, r"agent must map names to values, got \['x'\]"),
         ({"agent": {"world": "ant"}}, "agent holds what is left of PPOConfig, got 'world'"),
         ({"agent": {"hiden": [3]}}, "unknown setting 'hiden'"),
         ({"phases": []}, "phases must list at least one phase"),

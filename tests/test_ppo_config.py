@@ -7,6 +7,7 @@ import inspect
 import json
 import math
 
+import numpy as np
 import pytest
 
 from loptrl.errors import LoptrlError
@@ -94,6 +95,26 @@ MISTAKES = [
     ({"optimizer": {"sha256": "ab"}}, "sha256 names an optimizer's weights, got no weights"),
     ({"optimizer": {"name": "open", "weights": "multi", "b1": 0.5}}, "with weights takes no b1"),
 ]  # fmt: skip
+
+
+def test_numpy_scalars_are_numbers():
+    config = PPOConfig(num_envs=np.int64(64), discount=np.float64(0.9), minibatches=np.int32(4))
+    assert config == PPOConfig(num_envs=64, discount=0.9, minibatches=4)
+    assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
+    rule = OptimizerConfig(learning_rate=np.float32(0.5))
+    assert rule == OptimizerConfig(learning_rate=0.5) and type(rule.learning_rate) is float
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"optimizer": {"name": "adam"}}, "optimizer must be an OptimizerConfig, got {'name'"),
+        ({"drift": None}, "drift must map names to values, got None"),
+    ],
+)
+def test_settings_within_settings_are_checked(fields, message):
+    with pytest.raises(LoptrlError, match=message):
+        PPOConfig(**fields)
 
 
 @pytest.mark.parametrize(("fields", "message"), MISTAKES, ids=lambda x: str(x)[:40])

@@ -120,6 +120,9 @@ def test_normalised_scores_take_the_reference_as_uncertain():
     assert found.low < exact.low and found.high > exact.high
     one = stats.normalised_ci([1.0, 2.0], [4.0], stats.mean, rng=rng())
     assert one.value == pytest.approx(0.375) and one.n == 2
+    for references in ([0.0, 1.0, 2.0], [-1.0, 5.0, 5.0]):
+        with pytest.raises(LoptrlError, match="expected references above 0 to divide by, got"):
+            stats.normalised_ci([1.0, 2.0, 3.0], references, rng=rng())
 
 
 def test_difference_sign_and_size():

@@ -6,9 +6,10 @@ import dataclasses
 import itertools
 import shlex
 
+import numpy as np
 import pytest
 
-from loptrl import cli, studies
+from loptrl import cli, studies, weights
 from loptrl.drive import load_or_run
 from loptrl.envs.drift import Drift
 from loptrl.envs.probes import Reach
@@ -60,6 +61,22 @@ def test_every_arm_of_every_study_is_a_valid_configuration():
                     drift = Drift.from_dict(drift, spec.seed)
                     check_drift(drift, world, make_world(world, backend).world)
         assert set(study.looks()) == set(study.arms)
+
+
+def test_a_learning_rate_of_the_weights_card_tells_runs_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOPTRL_DATA", str(tmp_path))
+    keys = {}
+    for rate in (None, 3e-4, 1e-3):
+        card = {"family": "optim4rl", **({"options": {"learning_rate": rate}} if rate else {})}
+        path = tmp_path / "weights" / "optim4rl" / f"mine_{rate}.npz"
+        weights.save(path, {"w": np.ones(3, np.float32)}, card)
+        rule = {"name": "optim4rl", "weights": f"optim4rl/mine_{rate}"}
+        config = STUDY.config("adam", optimizer=rule)
+        keys[rate] = config.optimizer.learning_rate
+        given = STUDY.config("adam", optimizer={**rule, "learning_rate": 2e-3})
+        assert given.optimizer.learning_rate == 2e-3
+    # The rule's own, 3e-4, is named nowhere: stored runs keep their names.
+    assert keys == {None: None, 3e-4: None, 1e-3: 1e-3}
 
 
 def test_the_runs_of_study_1():

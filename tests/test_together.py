@@ -172,7 +172,7 @@ def test_more_runs_leave_a_group_that_was_begun(store):
     assert [run.manifest["resumed"] for run in runs] == [0, 1, 1, 0]
 
 
-def test_a_run_alone_leaves_the_checkpoint_of_its_group(store):
+def test_a_run_alone_leaves_the_checkpoint_of_its_group_and_says_so(store, capsys):
     specs = [toy_spec(6, seed) for seed in range(3)]
     Social.stop_after = 3
     with pytest.raises(Stopped):
@@ -181,7 +181,11 @@ def test_a_run_alone_leaves_the_checkpoint_of_its_group(store):
     assert store.state(toy_spec(6, 3)) == "missing"
     (run,) = load_or_run(specs[:1], Social, store=store, progress=False).runs
     assert run.manifest["resumed"] == 0 and len(run.frame) == 6
+    said = "seed 0 starts from zero, though a checkpoint holds it that was made with together=3,"
+    assert said in capsys.readouterr().err
     assert list(store.checkpoint_dir(*specs).glob("*/step-*"))
+    load_or_run(specs, Social, store=store, progress=False)
+    assert not store.checkpoint_dir(*specs).exists(), "all its runs are stored"
 
 
 def test_a_group_waits_for_a_run_that_another_process_computes(store):

@@ -134,5 +134,6 @@ def test_two_seeds_decide_nothing():
         (verdicts.c9(scores, "open_multi", rng=rng()), of_games),
         (verdicts.c10(scores, "open_multi", ["velo"], rng=rng()), of_games),
         (verdicts.c11(SPREAD + 9, SPREAD[:2], SPREAD, rng=rng()), "2 seeds of the trained on Ant"),
+        (verdicts.c11([], SPREAD, SPREAD, rng=rng()), "0 seeds of the adam arm"),
     ):
         assert verdict.status == "undecided" and words in verdict.reason

@@ -46,7 +46,7 @@ __all__ = [
 
 KEEP = 2
 # What decides a run's bits, beside the device: a checkpoint is used only where these are the same.
-DECISIVE = ("jax", "jaxlib", "flax", "optax", "brax", "gymnax", "evosax")
+DECISIVE = ("jax", "jaxlib", "flax", "optax", "brax", "gymnax", "evosax", "mujoco", "numpy")
 _FULL = ("highest", "float32", "F32_F32_F32")
 _STEP = re.compile(r"step-(\d{10})")
 

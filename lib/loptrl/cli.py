@@ -71,7 +71,7 @@ class Run:
 
     def __call__(self) -> None:
         from loptrl import studies
-        from loptrl.ppo.config import checked_fields
+        from loptrl.checks import checked_fields
 
         study = studies.get(self.study)
         settings = {name: _value(text) for name, text in _settings(self.p).items()}

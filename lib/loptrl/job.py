@@ -214,7 +214,8 @@ class Job:
         except StoreError:
             save()  # perhaps on another disk: the work is done and need not be done again
             raise
-        for old in self._folders.union(map(self.store.checkpoint_dir, self.specs)):
+        spent = (self.store.spent_checkpoints(spec) for spec in self.specs)
+        for old in self._folders.union(map(self.store.checkpoint_dir, self.specs), *spent):
             remove_folder(old)
         return made
 
@@ -289,6 +290,14 @@ class Job:
                 "since its numbers could differ from an uninterrupted run's, and the checkpoint "
                 "is kept until the run is complete."
             )
+            return None
+        for group in (group for spec in self.specs for group in self.store.groups(spec)):
+            if group != keys:
+                self.view.notice(
+                    f"{self.label} starts from zero, though a checkpoint holds it that was made "
+                    f"with together={len(group)}, with which the same runs go on from there."
+                )
+                break
         return None
 
     def _late(self) -> bool:

@@ -30,13 +30,12 @@ class _Training:
         from loptrl.studies.meta_runs import meta_spec, picture, train
 
         config, words, changed = self._config()
-        name = self.name or self.recipe
-        if name is None:
-            raise LoptrlError("give the weights a name with --name, or take a --recipe")
-        if self.name is None and changed:
+        if self.name is None and self.recipe is not None and changed:
             raise LoptrlError(
-                f"with other numbers than the recipe's the weights need a --name, got {name!r}"
+                f"with other numbers than the recipe's the weights need a --name, got "
+                f"{self.recipe!r}"
             )
+        name = self.name or self.recipe or self._default_name()
         print(f"A picture is kept at {picture(meta_spec(name, config, self.seed))}")
         done = train(
             name,
@@ -103,7 +102,7 @@ class ByGradients(_Training):
     study 6's grid of meta learning rates 1e-5, 1e-4, 1e-3 and reset intervals 32, 128, 512, such as
     grid_1e-5_32; its middle is stationary); what else is given goes over it."""
     name: Word = None
-    """Of the weights; the recipe's by default."""
+    """Of the weights; by default the recipe's, or task and drift, such as ant_changing."""
     task: Word = None
     """The agents' world: ant, humanoid, or a probe."""
     drift: Word = None
@@ -147,7 +146,14 @@ class ByGradients(_Training):
     def _plain(self) -> Any:
         from loptrl.meta.config import MetaConfig
 
+        if not (self.name or self.task or self.drift or self.phase):
+            raise LoptrlError("name the world with --task, or take a --recipe")
         return MetaConfig(rule=self.rule)
+
+    def _default_name(self) -> str:
+        phases = [text.split(":")[:2] for text in self.phase]
+        phases = phases or [[self.task or "ant", self.drift or "none"]]
+        return "_then_".join(f"{world}_{''.join(drift) or 'none'}" for world, *drift in phases)
 
     def _words(self, config: Any) -> str:
         from loptrl.studies.meta_recipes import phase_words
@@ -224,7 +230,7 @@ class _Search(_Training):
     recipe: Word = None
     """One of this project's own; what else is given goes over it."""
     name: Word = None
-    """Of the weights; the recipe's by default."""
+    """Of the weights; by default the recipe's, or the tasks, such as breakout_asterix."""
     population: Count = None
     """Members of a generation, an even number."""
     generations: Count = None
@@ -298,6 +304,9 @@ class ByEvolution(_Search):
             raise LoptrlError("name the worlds with --tasks, or take a --recipe")
         tasks = self._tasks()
         return EvolutionConfig(rule=self.rule, agent=evolution_agent(tasks["tasks"]), **tasks)
+
+    def _default_name(self) -> str:
+        return "_".join(self._tasks()["tasks"])
 
     def _tasks(self) -> dict[str, Any]:
         from loptrl.studies.meta_recipes import normalisers

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,20 @@ class Store:
 
         It is deleted when they are stored.
         """
-        keys = [one.key for one in (spec, *others)]
-        name = sha256(" ".join(keys).encode())[:16] if others else spec.key
-        return self._scratch("checkpoints") / spec.study / name
+        return self._checkpoints_of([one.key for one in (spec, *others)], spec.study)
+
+    def _checkpoints_of(self, keys: Sequence[str], study: str) -> Path:
+        name = sha256(" ".join(keys).encode())[:16] if len(keys) > 1 else keys[0]
+        return self._scratch("checkpoints") / study / name
+
+    def spent_checkpoints(self, spec: RunSpec) -> set[Path]:
+        """The folders of checkpoints that hold this run, all of whose runs are stored."""
+        folder = self.root / spec.study
+        return {
+            self._checkpoints_of(keys, spec.study)
+            for keys in self.groups(spec)
+            if all(any(folder.glob(f"*/{key}.json")) for key in keys)
+        }
 
     def state(self, spec: RunSpec) -> str:
         """``done``, ``running``, ``damaged``, ``partial`` (a checkpoint is kept) or ``missing``."""

@@ -56,18 +56,21 @@ class BraxBody:
         damping = () if backend == "generalized" else ("damping",)
         self.changes = ("friction", "strength", "faults", *damping)
         self._env = _load(name, backend)
-        self.observation_size = int(self._env.observation_size)
+        # Brax's own property makes a whole reset, operation by operation: seconds of compiling.
+        self.observation_size = jax.eval_shape(self._env.reset, jax.random.key(0)).obs.shape[-1]
         self.action_size = int(self._env.action_size)
         self.num_actuators = int(self._env.sys.actuator.gear.shape[0])
 
     def reset(self, key: jax.Array, dynamics: Dynamics) -> tuple[BodyState, jax.Array]:
+        """A fresh episode: its state, and the observation `[obs]`."""
         state = self._with(dynamics).reset(key)
         return BodyState(state.pipeline_state, jnp.int32(0)), state.obs
 
     def step(
         self, key: jax.Array, state: BodyState, action: jax.Array, dynamics: Dynamics
     ) -> tuple[BodyState, Step]:
-        del key  # the physics is deterministic
+        """One env step with an action `[actuators]`; the physics is deterministic, `key` unused."""
+        del key
         env = self._with(dynamics)
         # Brax's step reads nothing of its input state but the physics, and adds to `metrics`.
         brax_state = _brax_state(state.physics, self.observation_size)

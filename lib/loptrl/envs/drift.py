@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from loptrl.checks import check_number
 from loptrl.envs.dynamics import Dynamics
 from loptrl.errors import LoptrlError
 
@@ -26,16 +27,9 @@ def _check(condition: bool, message: str) -> None:
         raise LoptrlError(message)
 
 
-def _check_number(owner: str, name: str, value: Any, low: float, *, strict: bool = False) -> None:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not good or value < low or (strict and value == low):
-        bound = "above" if strict else "at least"
-        raise LoptrlError(f"{owner}.{name} must be a finite number {bound} {low:g}, got {value!r}")
-
-
 def _check_range(owner: str, low: Any, high: Any, log: bool) -> None:
-    _check_number(owner, "low", low, 0.0, strict=log)
-    _check_number(owner, "high", high, 0.0, strict=log)
+    check_number(f"{owner}.low", low, 0.0, open_low=log)
+    check_number(f"{owner}.high", high, 0.0, open_low=log)
     _check(low <= high, f"{owner} needs low <= high, got low={low!r} and high={high!r}")
 
 
@@ -61,9 +55,10 @@ class Steps:
 
     def __post_init__(self) -> None:
         _check_range("Steps", self.low, self.high, self.log)
-        _check_number("Steps", "period", self.period, 0.0, strict=True)
+        check_number("Steps.period", self.period, 0.0, open_low=True)
 
     def value(self, env_steps: int, seed: int, channel: int) -> float:
+        """The value in force after `env_steps` env steps."""
         u = _uniforms(seed, channel, int(env_steps // self.period))[0]
         return float(_between(self.low, self.high, u, self.log))
 
@@ -79,9 +74,10 @@ class Linear:
 
     def __post_init__(self) -> None:
         _check_range("Linear", min(self.low, self.high), max(self.low, self.high), self.log)
-        _check_number("Linear", "period", self.period, 0.0, strict=True)
+        check_number("Linear.period", self.period, 0.0, open_low=True)
 
     def value(self, env_steps: int, seed: int, channel: int) -> float:
+        """The value in force after `env_steps` env steps."""
         del seed, channel
         return float(_between(self.low, self.high, min(env_steps / self.period, 1.0), self.log))
 
@@ -97,9 +93,10 @@ class Sinusoid:
 
     def __post_init__(self) -> None:
         _check_range("Sinusoid", self.low, self.high, self.log)
-        _check_number("Sinusoid", "period", self.period, 0.0, strict=True)
+        check_number("Sinusoid.period", self.period, 0.0, open_low=True)
 
     def value(self, env_steps: int, seed: int, channel: int) -> float:
+        """The value in force after `env_steps` env steps."""
         del seed, channel
         phase = 0.5 + 0.5 * math.sin(2 * math.pi * env_steps / self.period)
         return float(_between(self.low, self.high, phase, self.log))
@@ -120,10 +117,11 @@ class RandomWalk:
 
     def __post_init__(self) -> None:
         _check_range("RandomWalk", self.low, self.high, self.log)
-        _check_number("RandomWalk", "period", self.period, 0.0, strict=True)
-        _check_number("RandomWalk", "scale", self.scale, 0.0, strict=True)
+        check_number("RandomWalk.period", self.period, 0.0, open_low=True)
+        check_number("RandomWalk.scale", self.scale, 0.0, open_low=True)
 
     def value(self, env_steps: int, seed: int, channel: int) -> float:
+        """The value in force after `env_steps` env steps."""
         count = int(env_steps // self.period)
         steps = np.random.default_rng([seed, channel]).standard_normal(count)
         position = (0.5 + self.scale * steps.sum()) % 2.0
@@ -143,14 +141,15 @@ class Wear:
     least: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_number("Wear", "least", self.least, 0.0)
-        _check_number("Wear", "most", self.most, self.least)
+        check_number("Wear.least", self.least, 0.0)
+        check_number("Wear.most", self.most, self.least)
         _check(
             self.most <= 1, f"Wear.most must be at most 1 (all strength lost), got {self.most!r}"
         )
-        _check_number("Wear", "period", self.period, 0.0, strict=True)
+        check_number("Wear.period", self.period, 0.0, open_low=True)
 
     def strengths(self, env_steps: int, seed: int, channel: int, actuators: int) -> np.ndarray:
+        """The strength of each actuator after `env_steps` env steps, [actuators] in [0, 1]."""
         loss = self.least + (self.most - self.least) * _uniforms(seed, channel, 0, actuators)
         return 1.0 - min(env_steps / self.period, 1.0) * loss
 
@@ -163,13 +162,14 @@ class Faults:
     period: float
 
     def __post_init__(self) -> None:
-        _check_number("Faults", "probability", self.probability, 0.0)
+        check_number("Faults.probability", self.probability, 0.0)
         _check(
             self.probability <= 1, f"Faults.probability must be at most 1, got {self.probability!r}"
         )
-        _check_number("Faults", "period", self.period, 0.0, strict=True)
+        check_number("Faults.period", self.period, 0.0, open_low=True)
 
     def working(self, env_steps: int, seed: int, channel: int, actuators: int) -> np.ndarray:
+        """1 for each actuator that works after `env_steps` env steps, 0 for one that does not."""
         u, which = _uniforms(seed, channel, int(env_steps // self.period), 2)
         out = np.ones(actuators)
         if u < self.probability:
@@ -226,7 +226,7 @@ class Drift:
     @classmethod
     def constant_friction(cls, friction: float) -> Drift:
         """A stationary task with another ground friction."""
-        _check_number("Drift", "constant_friction", friction, 0.0, strict=True)
+        check_number("Drift.constant_friction", friction, 0.0, open_low=True)
         return cls(friction=Linear(friction, friction, 1.0))
 
     @property
@@ -248,7 +248,7 @@ class Drift:
 
     def at(self, env_steps: int, actuators: int) -> Dynamics:
         """The dynamics in force after `env_steps` env steps, as float32 numpy values."""
-        _check_number("Drift.at", "env_steps", env_steps, 0.0)
+        check_number("Drift.at.env_steps", env_steps, 0.0)
 
         def scalar(name: str, default: float) -> float:
             schedule = getattr(self, name)

@@ -9,9 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from loptrl.checks import (
+    check_flag,
+    check_mapping,
+    check_number,
+    checked_fields,
+    plain_scalars,
+)
 from loptrl.envs.drift import Drift
 from loptrl.errors import LoptrlError
-from loptrl.ppo.config import PPOConfig, check_flag, check_number, checked_fields
+from loptrl.ppo.config import PPOConfig
 
 __all__ = [
     "EDGES",
@@ -51,6 +58,7 @@ class Phase:
     def __post_init__(self) -> None:
         if not isinstance(self.world, str):
             raise LoptrlError(f"a phase's world must be a name, got {self.world!r}")
+        plain_scalars(self)
         check_number("a phase's share", self.share, 0.0, open_low=True)
         Drift.from_dict(self.drift)
 
@@ -118,6 +126,8 @@ class MetaConfig:
     phases: Sequence[Phase] = (Phase(),)
 
     def __post_init__(self) -> None:
+        plain_scalars(self)
+        check_mapping("agent", self.agent)
         if self.rule not in RULES:
             raise LoptrlError(f"rule must be one of {', '.join(RULES)}, got {self.rule!r}")
         if (self.init is None) != (self.init_sha256 is None):

@@ -6,9 +6,16 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+from loptrl.checks import (
+    check_flag,
+    check_mapping,
+    check_number,
+    checked_fields,
+    plain_scalars,
+)
 from loptrl.errors import LoptrlError
 from loptrl.meta.config import RULES, check_learning_rate
-from loptrl.ppo.config import PPOConfig, check_flag, check_number, checked_fields
+from loptrl.ppo.config import PPOConfig
 
 __all__ = ["EvolutionConfig", "SearchConfig"]
 
@@ -35,6 +42,7 @@ class SearchConfig:
 
     def _check_search(self, task: str, whole: Sequence[str]) -> None:
         """Check the fields above, and more of them that are whole numbers of at least 1."""
+        plain_scalars(self)
         whole = ("population", "generations", "rollouts", *whole)
         for name in (*whole, *(["members_at_once"] if self.members_at_once is not None else [])):
             check_number(name, getattr(self, name), 1, whole=True)
@@ -146,6 +154,7 @@ class EvolutionConfig(SearchConfig):
             )
         self._check_search("world", ["env_steps"])
         check_learning_rate(self.rule, self.learning_rate)
+        check_mapping("agent", self.agent)
         own = sorted(_OWN & set(self.agent))
         if own:
             raise LoptrlError(

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
+from loptrl.checks import check_number
 from loptrl.errors import LoptrlError
 from loptrl.meta.es_config import SearchConfig
-from loptrl.ppo.config import check_number
 
 __all__ = ["TASKS", "SupervisedConfig"]
 

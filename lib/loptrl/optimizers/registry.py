@@ -38,12 +38,14 @@ def make(
         weights: name or path of a learned rule's weights.
         learning_rate: alpha of a learned rule that has one (Optim4RL and its relatives).
         anneal: alpha falls linearly to 0 with the extra input `training_fraction`.
-        num_updates: planned length of the training, for a rule that needs it in advance (VeLO).
+        num_updates: planned length of the training, for a rule that needs it in advance (VeLO);
+            others do without.
         split: over which devices a rule that can (Optim4RL and its relatives, OPEN) splits its
             work, inside `jax.shard_map`; `split_state` says which parts of the state are split.
 
     Raises:
-        LoptrlError: the name is not known, the weights are not here, or an argument has no effect.
+        LoptrlError: the name is not known, the weights are not here, or weights or a learning rate
+            are given that have no effect.
     """
     if name in _CLASSIC:
         if weights is not None or learning_rate is not None:

@@ -17,7 +17,7 @@ def generalized_advantages(
     discount: float | jax.Array,
     gae_lambda: float | jax.Array,
 ) -> jax.Array:
-    """Advantages `[T, n]` (Schulman et al. 2016, eq. 16).
+    """Advantages (Schulman et al. 2016, eq. 16).
 
     delta_t = r_t + gamma (1 - terminated_t) V(final_observation_t) - V(o_t);
     A_t = delta_t + gamma lambda (1 - terminated_t)(1 - truncated_t) A_{t+1}.
@@ -27,6 +27,9 @@ def generalized_advantages(
         rewards, values, next_values: `[T, n]`; `next_values` at the observation before any reset.
         terminated, truncated: bool `[T, n]`.
         discount, gae_lambda: in [0, 1].
+
+    Returns:
+        `[T, n]`.
     """
     alive = 1.0 - terminated.astype(rewards.dtype)
     deltas = rewards + discount * alive * next_values - values

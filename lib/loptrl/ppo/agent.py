@@ -24,7 +24,6 @@ class Agent:
         world: a `VectorWorld`.
         optimizer: any optax transformation; it is offered `key`, `activity`,
             `training_fraction`, `epoch_fraction` and `loss` on every update.
-        chunk: environments stepped together; None takes 128 on CPUs, all of them elsewhere.
         devices: at most how many devices share the environments (see `count_devices`).
         split_state: which arrays of the optimizer's state are split over `DEVICES`, along their
             first axis: a tree of bools from a state; by default none is.
@@ -36,13 +35,12 @@ class Agent:
         world: Any,
         optimizer: optax.GradientTransformation,
         *,
-        chunk: int | None = None,
         devices: int | None = None,
         split_state: Callable[[Any], Any] | None = None,
     ) -> None:
         self.structure, self.world = structure, world
         self.num_devices = count_devices(structure, devices)
-        self.learner = learner = Learner(structure, world, devices=self.num_devices, chunk=chunk)
+        self.learner = learner = Learner(structure, world, devices=self.num_devices)
         extended = optax.with_extra_args_support(optimizer)
         self.mesh = Mesh(jax.devices()[: self.num_devices], (DEVICES,))
         replicated, split = PartitionSpec(), PartitionSpec(DEVICES)

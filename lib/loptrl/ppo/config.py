@@ -7,53 +7,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from loptrl.checks import (
+    check_flag,
+    check_mapping,
+    check_number,
+    checked_fields,
+    plain_scalars,
+)
 from loptrl.errors import LoptrlError
 
-__all__ = [
-    "HAND_DESIGNED",
-    "OptimizerConfig",
-    "PPOConfig",
-    "check_flag",
-    "check_number",
-    "checked_fields",
-]
-
-
-def checked_fields(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    """`data` if all its names are fields of the dataclass, else an error that lists them."""
-    known = {field.name for field in dataclasses.fields(cls)}
-    if not isinstance(data, Mapping):
-        raise LoptrlError(f"{cls.__name__} expects names with values, got {data!r}")
-    unknown = sorted(set(data) - known)
-    if unknown:
-        raise LoptrlError(f"unknown setting {unknown[0]!r}: {cls.__name__} has {sorted(known)}")
-    return dict(data)
-
-
-def check_number(
-    name: str,
-    value: Any,
-    low: float,
-    high: float = math.inf,
-    *,
-    open_low: bool = False,
-    whole: bool = False,
-) -> None:
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    ok = ok and (not whole or float(value).is_integer())
-    if ok and low <= value <= high and not (open_low and value == low):
-        return
-    kind = "a whole number" if whole else "a number"
-    bound = f"above {low:g}" if open_low else f"of at least {low:g}"
-    if high < math.inf:
-        bound += f" and at most {high:g}"
-    raise LoptrlError(f"{name} must be {kind} {bound}, got {value!r}")
-
-
-def check_flag(name: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise LoptrlError(f"{name} must be true or false, got {value!r}")
-
+__all__ = ["HAND_DESIGNED", "OptimizerConfig", "PPOConfig"]
 
 HAND_DESIGNED = ("adam", "rmsprop")
 """Optimizers that have numbers and no weights."""
@@ -71,7 +34,7 @@ class OptimizerConfig:
         b2: decay of the second moment (Adam, 0.999), or of the squared gradient (RMSProp, 0.9).
         eps: added to the root of the second moment (Adam), or beneath it (RMSProp).
         weight_decay: decoupled weight decay, as a factor on the learning rate; 0 for none.
-        anneal: alpha falls linearly to 0 over the run.
+        anneal: alpha falls linearly over the run, to 0 in its last PPO iteration.
         weights: the name of a learned rule's weights; None for a hand-designed one.
         sha256: of those weights, so that a run is named by the very numbers it used.
     """
@@ -87,6 +50,7 @@ class OptimizerConfig:
     sha256: str | None = None
 
     def __post_init__(self) -> None:
+        plain_scalars(self)
         for name in ("name", *(n for n in ("weights", "sha256") if getattr(self, n) is not None)):
             if not isinstance(getattr(self, name), str):
                 raise LoptrlError(
@@ -173,8 +137,10 @@ class PPOConfig:
         max_grad_norm: bound on the norms of the actor's and of the critic's gradient; None: none.
         value_coef: weight of half the squared value error.
         entropy_coef: weight of the policy's entropy.
-        normalize_observations: subtract the running mean, divide by the running deviation.
-        normalize_rewards: divide rewards by the running deviation of the discounted return.
+        normalize_observations: subtract the running mean, divide by the running deviation; within
+            [-10, 10].
+        normalize_rewards: divide rewards by the running deviation of the discounted return; within
+            [-10, 10].
         standardize_minibatches: standardise advantages over each minibatch, as the OPEN authors'
             agent does; off, over the whole rollout.
         bootstrap_truncation: a time limit is followed by the value of the final observation; off,
@@ -213,6 +179,13 @@ class PPOConfig:
     drift: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        plain_scalars(self)
+        if not isinstance(self.optimizer, OptimizerConfig):
+            raise LoptrlError(
+                f"optimizer must be an OptimizerConfig, got {self.optimizer!r}; "
+                "PPOConfig.from_dict takes its JSON form"
+            )
+        check_mapping("drift", self.drift)
         for name in (
             "env_steps",
             "num_envs",

@@ -11,7 +11,8 @@ __all__ = ["dormant_fraction", "feature_rank"]
 def dormant_fraction(layers: list[jax.Array], activation: str) -> jax.Array:
     """Fraction of hidden units that carry nothing over a batch.
 
-    ReLU: zero for every sample; tanh: standard deviation below 0.001 (Moalla et al. 2024, app. A).
+    ReLU: zero for every sample; tanh: standard deviation below 0.001 (Moalla et al. 2024, app. A,
+    who call them dead). OPEN reads another, graded measure as dormancy (Sokar et al. 2023).
 
     Args:
         layers: activations `[batch, units]` of each hidden layer.

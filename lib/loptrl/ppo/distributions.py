@@ -15,11 +15,13 @@ class DiagonalGaussian:
 
     @staticmethod
     def sample(key: jax.Array, parameters: Any) -> jax.Array:
+        """mu + sigma z with z standard normal, `[..., d]`."""
         mean, log_std = parameters
         return mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape, mean.dtype)
 
     @staticmethod
     def mode(parameters: Any) -> jax.Array:
+        """mu, `[..., d]`."""
         return parameters[0]
 
     @staticmethod
@@ -42,19 +44,23 @@ class Categorical:
 
     @staticmethod
     def sample(key: jax.Array, parameters: jax.Array) -> jax.Array:
+        """An action of each distribution, int `[...]`."""
         return jax.random.categorical(key, parameters)
 
     @staticmethod
     def mode(parameters: jax.Array) -> jax.Array:
+        """The most probable action, int `[...]`."""
         return jnp.argmax(parameters, axis=-1)
 
     @staticmethod
     def log_prob(parameters: jax.Array, action: jax.Array) -> jax.Array:
+        """log p(a), `[...]`."""
         log_p = jax.nn.log_softmax(parameters)
         return jnp.take_along_axis(log_p, action[..., None], axis=-1)[..., 0]
 
     @staticmethod
     def entropy(parameters: jax.Array) -> jax.Array:
+        """-sum p log p, `[...]`."""
         log_p = jax.nn.log_softmax(parameters)
         return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
 

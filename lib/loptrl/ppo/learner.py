@@ -53,13 +53,13 @@ class Learner:
     """PPO for one world and one structure, for any optimizer, which is an argument of its methods.
 
     Every method is traced inside `jax.shard_map` over the axis `DEVICES`; arrays of environments
-    are one device's share.
+    are one device's share. Environments are stepped in chunks of at most 128 on CPUs, whose caches
+    hold no more, and all together elsewhere.
 
     Args:
         structure: sizes and switches.
         world: a `VectorWorld`.
         devices: how many devices share the environments.
-        chunk: environments stepped together; None takes 128 on CPUs, all of them elsewhere.
         rematerialize: an update keeps nothing for the backward pass but its inputs, and is
             computed again there (`jax.checkpoint`); of no effect where none is taken.
     """
@@ -70,7 +70,6 @@ class Learner:
         world: Any,
         *,
         devices: int = 1,
-        chunk: int | None = None,
         rematerialize: bool = False,
     ) -> None:
         self.structure, self.world = structure, world
@@ -82,7 +81,7 @@ class Learner:
         )
         self.critic = Critic(structure.hidden, structure.activation)
         local = structure.num_envs // devices
-        most = chunk or (128 if jax.default_backend() == "cpu" else local)
+        most = 128 if jax.default_backend() == "cpu" else local
         self._chunk = max(n for n in range(1, min(most, local) + 1) if local % n == 0)
         self._chunks = local // self._chunk
 

@@ -29,9 +29,18 @@ def ppo_loss(
 ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, list[jax.Array]]]]:
     """Clipped surrogate + value error - entropy (Schulman et al. 2017, eqs. 7 and 9).
 
+    rho is the probability of an action now over that when it was taken, at most e^80.
+
     L = -E[min(rho A, clip(rho, 1 - eps, 1 + eps) A)] + c_v E[(V - target)^2]/2 - c_e E[H].
     With clipped values, (V - target)^2 is the larger of itself and of the same with
     V_old + clip(V - V_old, -eps_v, eps_v) (as in the PPO of OpenAI baselines).
+
+    Args:
+        params: of the "actor" and of the "critic".
+        batch: samples, their advantages standardised where they are to be.
+        actor, critic: modules that give their output and the activations of their hidden layers.
+        policy: a class of distributions, `log_prob(output, action)` and `entropy(output)`.
+        hparams: `HParams`; without a clip its ratio is infinite.
 
     Returns:
         The loss, and (metrics, mean absolute activation per unit by layer: hidden layers, the
@@ -40,7 +49,9 @@ def ppo_loss(
     output, actor_layers = actor.apply({"params": params["actor"]}, batch.observation)
     value, critic_layers = critic.apply({"params": params["critic"]}, batch.observation)
     log_ratio = policy.log_prob(output, batch.action) - batch.log_prob
-    ratio = jnp.exp(log_ratio)
+    # Beyond e^80 float32 overflows, and where the clip makes the objective flat, 0 times infinity
+    # would be its gradient.
+    ratio = jnp.exp(jnp.minimum(log_ratio, 80.0))
     clipped = jnp.clip(ratio, 1.0 - hparams.clip_ratio, 1.0 + hparams.clip_ratio)
     surrogate = jnp.mean(jnp.minimum(ratio * batch.advantage, clipped * batch.advantage))
     squared = (value - batch.target) ** 2

@@ -221,12 +221,17 @@ def normalised_ci(
 
     Args:
       scores: x; see `Scores`.
-      references: r, the reference's scores on the same tasks.
+      references: r > 0, the reference's scores on the same tasks.
 
     Raises:
-      LoptrlError: on NaN, a wrong shape, or different tasks.
+      LoptrlError: on NaN, a wrong shape, different tasks, or a reference that is not above 0.
     """
     data, own = _same_tasks(scores, references, ("scores", "references"))
+    least = min(r.min() for r in own.values())
+    if least <= 0:
+        raise LoptrlError(
+            f"expected references above 0 to divide by, got {least:g}; compare by difference_ci"
+        )
     count = resamples_checked(resamples)
     drawn = _drawn(data, generator_checked(rng), count)
     levels = [chosen.mean(axis=1, keepdims=True) for chosen in _drawn(own, rng, count)]

@@ -96,21 +96,21 @@ class CollapseSummary:
       dip_rate: fraction of seeds with at least one dip, Wilson interval.
       dip_depth: mean over seeds of `RunReport.dip_depth` (0 without a dip), bootstrap interval.
       drawdown: mean over seeds of the deepest drawdown, bootstrap interval.
-      dips_left: fraction of all dips that are left again, Wilson interval; None without dips.
       recovery_time: mean over the seeds that leave a dip of their mean recovery time in env
         steps, bootstrap interval; None when no seed leaves one.
       collapse_times: start of every collapse, env steps.
       dips: number of dips over all seeds.
+      dips_left: how many of them are left again.
     """
 
     collapse_rate: Estimate
     dip_rate: Estimate
     dip_depth: Estimate
     drawdown: Estimate
-    dips_left: Estimate | None
     recovery_time: Estimate | None
     collapse_times: tuple[float, ...]
     dips: int
+    dips_left: int
 
 
 def _running_maximum(smoothed: Floats, random_return: float) -> tuple[Floats, np.ndarray]:
@@ -220,7 +220,6 @@ def summarise_collapses(
         raise LoptrlError("expected the report of at least one run, got none; run the arm first")
     seeds = len(reports)
     dips = [dip for report in reports for dip in report.dips]
-    left = [dip for dip in dips if dip.end is not None]
     recovery = [
         np.mean([dip.recovery_time for dip in report.dips if dip.end is not None])
         for report in reports
@@ -235,8 +234,8 @@ def summarise_collapses(
         dip_rate=wilson_interval(sum(bool(r.dips) for r in reports), seeds, level=level),
         dip_depth=interval([r.dip_depth for r in reports]),
         drawdown=interval([r.drawdown for r in reports]),
-        dips_left=wilson_interval(len(left), len(dips), level=level) if dips else None,
         recovery_time=interval(recovery) if recovery else None,
         collapse_times=tuple(r.collapse_time for r in reports if r.collapse_time is not None),
         dips=len(dips),
+        dips_left=sum(dip.end is not None for dip in dips),
     )

@@ -16,7 +16,11 @@ from loptrl.ppo.config import OptimizerConfig, PPOConfig
 from loptrl.runs import Results, RunSpec, Store
 from loptrl.specs import plain
 
-__all__ = ["Arm", "Budget", "Study"]
+__all__ = ["ALPHA", "Arm", "Budget", "Study"]
+
+
+ALPHA = 3e-4
+"""Optim4RL's learning rate where neither an arm nor the card of its weights names another."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +119,7 @@ class Study:
         rule = config.optimizer
         if rule.weights is not None and rule.sha256 is None:
             found = weights.digest(rule.weights, rule.name)
-            rule = dataclasses.replace(rule, sha256=found)
+            rule = dataclasses.replace(rule, sha256=found, learning_rate=_alpha(rule))
             config = dataclasses.replace(config, optimizer=rule)
         Drift.from_dict(config.drift)  # refused here, before anything is made
         return config
@@ -235,3 +239,14 @@ class Study:
                 f"unknown budget {name!r} of {self.name}: expected one of {', '.join(self.budgets)}"
             )
         return self.budgets[name]
+
+
+def _alpha(rule: OptimizerConfig) -> float | None:
+    """The learning rate that tells a run with weights from others: None for the rule's own.
+
+    One that the weights' card names holds where none is given.
+    """
+    if rule.learning_rate is not None:
+        return rule.learning_rate
+    said = (weights.card(rule.weights, rule.name).get("options") or {}).get("learning_rate")
+    return None if said == ALPHA else said

@@ -267,7 +267,6 @@ def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:
         summary = stats.summarise_collapses(reports, rng=rng())
         late = sum(not r.collapsed and any(dip.end is None for dip in r.dips) for r in reports)
         collapsed = round(summary.collapse_rate.value * stored)
-        left = round(summary.dips_left.value * summary.dips) if summary.dips_left else 0
         back = summary.recovery_time
         rows.append(
             (
@@ -275,7 +274,7 @@ def dips_table(evidence: AntEvidence, arms: Iterable[str]) -> str:
                 seeds,
                 f"{final(evidence, arm).value:,.0f}",
                 f"{collapsed} of {stored}" + (f", {late} too late to tell" if late else ""),
-                f"{left} of {summary.dips}" if summary.dips else "no dip",
+                f"{summary.dips_left} of {summary.dips}" if summary.dips else "no dip",
                 f"{100 * summary.dip_depth.value:.0f} %",
                 f"{100 * summary.drawdown.value:.0f} %",
                 format_steps(back.value) if back else "-",

@@ -151,8 +151,8 @@ def headline(evidence: ComparisonEvidence) -> str:
         answer = f"**Learned optimizers beside tuned Adam, which scores 1. {'. '.join(parts)}.**"
     else:
         answer = (
-            "**No learned optimizer has runs on every task on which Adam scores above 0: nothing "
-            "can be said on the average yet.**"
+            "**No learned optimizer has runs on every task on which all of Adam's score above 0: "
+            "nothing can be said on the average yet.**"
         )
     found = claims(evidence)
     lines = [shared.statuses(found, _SHORT, incomplete=bool(evidence.missing()))]
@@ -163,7 +163,9 @@ def headline(evidence: ComparisonEvidence) -> str:
         lines.insert(0, f"No run on {listed(unstarted)} is stored yet.")
     unmeasured = [words for task, words in evidence.started.items() if task not in tasks]
     if unmeasured:
-        lines.insert(0, f"Left out: {listed(unmeasured)}, where Adam has no mean above 0.")
+        lines.insert(
+            0, f"Left out: {listed(unmeasured)}, where not every run of Adam scores above 0."
+        )
     return f"{answer}\n\n" + " ".join(line for line in lines if line)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from loptrl import stats
 from loptrl.ppo.config import PPOConfig
+from loptrl.studies.base import ALPHA
 from loptrl.studies.changing_ant_evidence import JointEvidence
 
 __all__ = [
@@ -22,9 +23,6 @@ __all__ = [
     "moved",
     "network_weights",
 ]
-
-ALPHA = 3e-4
-"""Optim4RL's learning rate where an arm names none."""
 
 CONSTANT = 1.05
 """Steps whose longest is below so many times the shortest are called constant."""

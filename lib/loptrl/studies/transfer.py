@@ -14,7 +14,6 @@ _SOURCES = (
     ("curriculum", "curriculum", "optim4rl:curriculum", "curriculum"),
     ("untrained", "untrained", "optim4rl:untrained", "untrained"),
 )
-_THREE_SEEDS = ("published_1", "published_22")
 
 STILL = {name: f"{name}_still" for name, *_ in _SOURCES if name != "curriculum"}
 """Arms on the changing Ant, and those of the same weights on the stationary one."""
@@ -30,7 +29,6 @@ STUDY = of(
                 f"Optim4RL ({words})",
                 look,
                 f"optim4rl/{weights}",
-                **({"seeds": {}} if name in _THREE_SEEDS else {}),
             )
             for name, words, look, weights in _SOURCES
         ),

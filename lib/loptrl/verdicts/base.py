@@ -64,7 +64,7 @@ class Verdict:
 def too_few(claim: str, estimates: Mapping[str, Estimate], **arms: ArrayLike) -> Verdict | None:
     """An undecided verdict when an arm has fewer than three seeds, else None."""
     for name, values in arms.items():
-        seeds = np.atleast_2d(values).shape[0]
+        seeds = len(np.atleast_2d(values)) if np.size(values) else 0
         if seeds < MINIMUM_SEEDS:
             reason = (
                 f"{seeds} seeds of the {name.replace('_', ' ')} arm are too few, "
@@ -99,4 +99,5 @@ def sign(estimate: Estimate) -> int:
 
 
 def limits(estimate: Estimate) -> str:
+    """The interval in words: "[0.10, 0.20]"."""
     return f"[{estimate.low:.2f}, {estimate.high:.2f}]"

@@ -55,6 +55,7 @@ def c13(
     finals = {name: stats.final(env_steps, np.atleast_2d(v)) for name, v in points.items()}
     middles = {name: stats.iqm(values) for name, values in finals.items()}
     counts = np.array([values.size for values in finals.values()])
+    rng = stats.fresh(rng)
     draws = np.array([_resampled(values, rng) for values in finals.values()])
     noise = (draws.T - [*middles.values()]) * np.sqrt(counts / (counts - 1))
     best, worst = max(middles, key=middles.__getitem__), min(middles, key=middles.__getitem__)
