@@ -1,6 +1,6 @@
 """Small PPO agents on probe environments, for the tests; also a process that computes one run.
 
-python probe_runs.py ROOT SCRATCH
+python probe_runs.py ROOT SCRATCH [ant | meta]
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from loptrl.envs.drift import Drift
 from loptrl.envs.probes import PROBES
 from loptrl.envs.world import VectorWorld
 from loptrl.errors import LoptrlError
+from loptrl.meta.config import MetaConfig, Phase
 from loptrl.ppo.agent import Agent
 from loptrl.ppo.config import PPOConfig
 from loptrl.ppo.program import PPOProgram
 from loptrl.ppo.structure import Structure
 from loptrl.runs import RunSpec, Store
 from loptrl.studies.adam_collapse import STUDY
+from loptrl.studies.meta_training import make_meta_program
 from loptrl.studies.training import make_program
 
 SMALL: dict[str, Any] = {
@@ -121,12 +123,40 @@ def ant_spec() -> RunSpec:
     return STUDY.specs("smoke", ["adam"], seeds=1)[0]
 
 
+def meta_spec() -> RunSpec:
+    """A meta-training of many short meta-iterations, whose agents start anew now and then."""
+    own = {"rollout_length": 4, "minibatches": 2, "epochs": 1, "hidden": [3]}
+    settings = MetaConfig(
+        env_steps=200 * 2 * 4 * (4 + 3),
+        agents=2,
+        reset_interval=7,
+        inner_updates=1,
+        meta_rollout_length=3,
+        meta_learning_rate=1e-3,
+        num_envs=4,
+        agent=own,
+        phases=(Phase("probe_reach"),),
+    )
+    return RunSpec("meta", "optim4rl.probe", "smoke", 1, 3, settings.to_dict())
+
+
 def main(arguments: list[str]) -> int:
-    """Compute the long run, or the Ant's, with checkpoints in quick succession."""
-    spec = ant_spec() if "ant" in arguments else long_spec()
+    """Compute the long run, the Ant's or the meta-training, checkpoints in quick succession.
+
+    The weights of the meta-training are kept as theta.npz beside the runs.
+    """
+    kind = arguments[2] if len(arguments) > 2 else "long"
+    spec = {"long": long_spec, "ant": ant_spec, "meta": meta_spec}[kind]()
     store = Store(Path(arguments[0]), Path(arguments[1]))
+
+    def keep(theta: Any, slices: int) -> None:
+        optimizers.LEARNED["optim4rl"].save(store.root / "theta.npz", theta, slices=slices)
+
+    def make(spec: RunSpec) -> Any:
+        return make_meta_program(spec, keep) if kind == "meta" else make_program(spec)
+
     try:
-        load_or_run([spec], make_program, store=store, checkpoint_every_s=0.05)
+        load_or_run([spec], make, store=store, checkpoint_every_s=0.05)
     except LoptrlError as error:
         print(f"loptrl: {error}", file=sys.stderr)
         return error.exit_code

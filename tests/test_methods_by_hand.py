@@ -6,17 +6,22 @@ import re
 
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 
+import stored_runs
 from loptrl.errors import LoptrlError
 from loptrl.optimizers import open_optimizer, optim4rl, velo
 from loptrl.paths import repo_root
 from loptrl.studies import (
     by_hand,
+    meta_recipes,
+    meta_runs,
     method_pages,
     open_by_hand,
     optim4rl_by_hand,
     velo_by_hand,
+    velo_standin,
 )
 from loptrl.weights import save
 
@@ -279,3 +284,33 @@ def test_how_long_a_sign_lives():
         exact = np.log(np.finfo(np.float32).tiny / (1e-3 * (1 - d))) / np.log(d)
         assert int(n) == np.floor(exact)
     assert without[4:] == ["more than 20000"] * 2
+
+
+# --- the stand-in -----------------------------------------------------------------------------
+
+
+def test_the_stand_in_s_search_is_drawn_and_said_from_its_run(store):
+    assert velo_standin.words(store) == "The search for a stand-in is not stored."
+    assert "no search is stored" in velo_standin.figure(store).texts[0].get_text()
+    recipe = meta_recipes.recipe("velo", "standin").config
+    generations = np.arange(1, 1001)
+    fitness = np.where(generations <= 100, 0.25, 0.75)
+    rows = dict.fromkeys(("fitness_mean", "fitness_center", "fitness_best"), fitness)
+    rows |= {"fitness_worst": fitness - 9, "generation": generations}
+    returns = dict(zip(recipe.tasks, recipe.normalisers, strict=True))
+    rows |= {f"center_return_{task}": np.full(1000, level / 2) for task, level in returns.items()}
+    frame = pd.DataFrame({"env_steps": generations * recipe.env_steps_per_slice, **rows})
+    steps = int(frame["env_steps"].iloc[-1])
+    facts = {**stored_runs.FACTS, "env_steps": steps, "diverged_at": None}
+    store.write(meta_runs.meta_spec("standin", recipe), frame, facts)
+    words = velo_standin.words(store)
+    assert "0.25 over the first 100 of 1000 generations, 0.75 over the last 100, where" in words
+    assert "0.50 on handwritten digits, 0.50 on wines, 0.50 on tumours and 0.50 on irises" in words
+    figure = velo_standin.figure(store)
+    (axes,) = figure.axes
+    # Members that diverge do not squeeze the others.
+    assert axes.get_ylim() == pytest.approx((-0.5, 0.95))
+    assert "loptrl meta velo --recipe standin" in " ".join(figure._supxlabel.get_text().split())
+    text = (repo_root() / "notebooks" / "12_velo.md").read_text(encoding="utf-8")
+    assert f"from {recipe.updates} updates" in text and f"of {recipe.population} members" in text
+    assert len(recipe.tasks) == 4 and "on four small classification tasks" in text

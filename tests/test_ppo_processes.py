@@ -1,4 +1,4 @@
-"""A real PPO run in real processes: killed with -9 and stopped, it ends bit-identical."""
+"""Real runs in real processes: killed with -9 and stopped, they end bit-identical."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from loptrl import weights
 from loptrl.runs import RunSpec, Store
 from loptrl.studies import get
-from probe_runs import SMALL, ant_spec, long_spec
+from probe_runs import SMALL, ant_spec, long_spec, meta_spec
 from store_files import content, files_of
 
 PROGRAM = Path(__file__).with_name("probe_runs.py")
@@ -66,7 +68,27 @@ def test_killed_and_resumed(store, library_path, uninterrupted):
     assert run.manifest["resumed"] >= 1 and run.manifest["diverged_at"] is None
 
 
-@pytest.mark.slow
+def test_a_meta_training_killed_and_resumed_ends_with_the_same_weights(tmp_path, library_path):
+    spec = meta_spec()
+    whole, broken = (Store(tmp_path / name / "r", tmp_path / name / "s") for name in "ab")
+    for store, kill in ((whole, False), (broken, True), (broken, False)):
+        process = start([PROGRAM, store.root, store.scratch, "meta"])
+        if kill:
+            wait_for_checkpoint(store, spec, process)
+            time.sleep(random.uniform(0.0, 0.3))
+            assert process.poll() is None, process.communicate()
+            process.kill()
+        _, said = process.communicate(timeout=600)
+        assert kill or process.returncode == 0, said
+    assert content(broken, spec) == content(whole, spec)
+    assert (broken.read(spec).manifest["resumed"], len(broken.read(spec).frame)) == (1, 200)
+    kept = [weights.load(store.root / "theta.npz", family="optim4rl") for store in (whole, broken)]
+    assert kept[0].card["slices"] == 200
+    for name, numbers in kept[0].arrays.items():
+        np.testing.assert_array_equal(numbers, kept[1].arrays[name])
+
+
+@pytest.mark.long
 def test_the_ant_killed_and_resumed(tmp_path, library_path):
     """The same for the study's own task, once."""
     spec = ant_spec()

@@ -267,7 +267,11 @@ def _as_written(both: Both) -> str:
     found = claims(both)
     parts = []
     if found["H1"].status == "contradicted":
-        parts.append(f"Of H1: {found['H1'].reason.partition(' (')[0].lower()}.")
+        end = found["H1"].estimates["difference in final return"]
+        parts.append(
+            f"Of H1: {found['H1'].reason.partition(' (')[0].lower()} (final return through the "
+            f"physics minus not {end})."
+        )
     if any(v.status == "supported" for v in found.values() if v.claim == "C16"):
         parts.append("C16 holds by its making; how much closer is what is measured.")
     return " ".join(parts)
@@ -342,7 +346,8 @@ def on_ages(both: Both) -> str:
         staggered, alike = both.gradients.distances(world)
         if staggered.size:
             parts.append(
-                f"{words}, with eight agents of staggered ages {estimate(staggered, stats.mean)}, "
+                f"{words}, with eight agents of staggered ages, computed from those of one age, "
+                f"{estimate(staggered, stats.mean)}, "
                 f"with agents of one age {estimate(alike, stats.mean)}"
             )
     distances = f"Distance to IID, in decades: {'; '.join(parts)}." if parts else ""

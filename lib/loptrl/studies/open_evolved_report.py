@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from loptrl import plots, stats, style
-from loptrl.errors import MissingRun
-from loptrl.plots.axes import legend
+from loptrl import plots, stats
 from loptrl.runs import Run, Store
-from loptrl.studies import comparison_evidence, meta_recipes, meta_runs
+from loptrl.studies import comparison_evidence, meta_recipes, searches
 from loptrl.studies.comparison_evidence import ComparisonEvidence
 from loptrl.studies.evidence import Compute
 from loptrl.studies.open_evolved import COMPARISON, EVOLUTIONS, RECIPES
-from loptrl.studies.signed import in_print, note, signed
+from loptrl.studies.signed import note, signed
 from loptrl.studies.words import change, estimate, paragraphs
 
 __all__ = [
@@ -32,9 +28,6 @@ __all__ = [
     "on_fitness",
     "on_start",
 ]
-
-_PART = 0.1
-"""Share of a search's generations that count as its beginning, and as its end."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,12 +62,9 @@ def load(
     evidence = comparison_evidence.load(
         COMPARISON, "all", budget, env_steps, seeds, compute, store=store
     )
-    searches = {}
-    for optimizer, name in EVOLUTIONS.items():
-        spec = meta_runs.meta_spec(name, meta_recipes.recipe("open", name).config)
-        with contextlib.suppress(MissingRun):
-            searches[optimizer] = store.read(spec)
-    return Evolved(evidence, searches)
+    made = searches.stored("open", EVOLUTIONS.values(), store)
+    found = {one: made[name] for one, name in EVOLUTIONS.items() if name in made}
+    return Evolved(evidence, found)
 
 
 def headline(found: Evolved) -> str:
@@ -101,15 +91,10 @@ def headline(found: Evolved) -> str:
 
 def on_fitness(found: Evolved) -> str:
     """The members' mean fitness at the beginning and at the end of each search."""
-    lines = []
-    for optimizer, run in found.searches.items():
-        fitness = run.frame["fitness_mean"].to_numpy(np.float64)
-        part = max(1, round(_PART * fitness.size))
-        lines.append(
-            f"- {found.evidence.optimizers[optimizer]}: {fitness[:part].mean():.2f} over the first "
-            f"{part} of {fitness.size} generations, {fitness[-part:].mean():.2f} over the last "
-            f"{part}."
-        )
+    lines = [
+        f"- {found.evidence.optimizers[optimizer]}: {searches.fitness_words(run)}."
+        for optimizer, run in found.searches.items()
+    ]
     if not lines:
         return "No search is stored."
     return paragraphs(
@@ -175,33 +160,13 @@ def on_adam(found: Evolved) -> str:
 
 def fitness_figure(found: Evolved) -> Figure:
     """Fitness of members and of the search mean by generation, a panel for each search."""
-    if not found.searches:
-        return note("Not drawn: no search is stored.")
-    with style.context():
-        figure = style.new_figure(1.9 * len(found.searches) + 0.8)
-        panels = figure.subplots(len(found.searches), 1, squeeze=False)[:, 0]
-        for axes, (optimizer, run) in zip(panels, found.searches.items(), strict=True):
-            color, rows = style.look(COMPARISON.looks[optimizer]).color, run.frame
-            band = rows["generation"], rows["fitness_worst"], rows["fitness_best"]
-            axes.fill_between(*band, color=color, alpha=0.18, lw=0, label="worst to best member")
-            axes.plot(band[0], rows["fitness_mean"], color=color, lw=1.8, label="members' mean")
-            axes.plot(
-                band[0], rows["fitness_center"], ".", color=style.INK, ms=4, label="search mean"
-            )
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.set_title(f"fitness: {found.evidence.optimizers[optimizer]}")
-        panels[-1].set_xlabel("generation")
-        legend(figure, panels[0].get_legend_handles_labels()[0])
-    runs = list(found.searches.values())
-    text = style.provenance(
-        keys=[run.spec.key for run in runs],
-        seeds=[1] * len(runs),
-        env_steps=max(int(run.frame["env_steps"].iloc[-1]) for run in runs),
-        budget=runs[0].spec.budget,
-        device=" and ".join(sorted({run.manifest["device"] for run in runs})),
-        command="; ".join(f"loptrl meta open --recipe {EVOLUTIONS[one]}" for one in found.searches),
+    names = found.evidence.optimizers
+    return searches.fitness_figure(
+        {
+            f"fitness: {names[optimizer]}": (run, COMPARISON.looks[optimizer])
+            for optimizer, run in found.searches.items()
+        }
     )
-    return in_print(figure, text)
 
 
 def finals_figure(found: Evolved) -> Figure:
