@@ -97,16 +97,17 @@ def test_a_rule_for_another_agent_stands_beside_the_others_there(store):
     keep_levels(store, adam_collapse.STUDY, ["adam"], {"adam": 9000.0})
     assert "In another agent" not in under_change(store)
     levels = {"drift_raw_1e-3": 5000.0, "adam_raw": 4000.0, "untrained_raw_1.5e-3": 0.0}
-    levels["drift_raw"] = 2000.0
+    levels |= {"drift_raw": 2000.0, "adam_raw_3e-3": 3000.0}
     keep_levels(store, step_size.STUDY, list(levels), levels)
     words = under_change(store)
     ends = words.partition("trained in such an agent with a meta learning rate of 1e-3 ends ")[2]
     assert ends.startswith("above Adam there (difference 1,0")
+    assert ", above Adam with ten times the step size (difference 2,0" in ends
     assert ", above untrained weights with steps as long (difference 5,0" in ends
     assert " and below default Adam in the first agent (difference -4,0" in ends
     assert "; by the mean return over the whole run it is above Adam there (difference " in ends
     assert ". Trained so with 1e-4 it ends below Adam there (difference -2,0" in ends
-    assert ends.count(", 3 seeds)") == 5
+    assert ends.count(", 3 seeds)") == 6
 
 
 def test_trained_rules_are_compared_with_adam_seed_by_seed(store):

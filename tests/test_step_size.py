@@ -226,11 +226,14 @@ def test_all_runs_make_all_figures(store):
 
 def test_the_prose_says_what_the_study_does():
     assert f"to a norm of {optim4rl_steps.CLIP:g} before the optimizer sees it" in PROSE
-    assert "Adam is also planned with a third of its step size and with three times it" in PROSE
-    assert "Three are planned for Adam, a factor of about three apart." in PROSE
+    assert "Adam also has arms with a third of its step size and with three times it" in PROSE
+    assert "Adam has three, a factor of about three apart, in each of two agents." in PROSE
     rates = [float(rate) for rate in report.ADAM.values()]
-    assert len(rates) == 3 and all(2.9 < b / a < 3.5 for a, b in itertools.pairwise(rates))
-    assert adam_collapse.STUDY.config("adam").optimizer.learning_rate == rates[1]
+    arms = [report.RAW[name] for name in ("adam", "adam_1e-3", "adam_3e-3")]
+    raw = [STUDY.config(arm).optimizer.learning_rate for arm in arms]
+    for own in (rates, raw):
+        assert len(own) == 3 and all(2.9 < b / a < 3.5 for a, b in itertools.pairwise(own))
+    assert adam_collapse.STUDY.config("adam").optimizer.learning_rate == rates[1] == raw[0]
     (command,) = re.findall(
         r"^loptrl execute notebooks/14_step_size.md (.*)$", NOTEBOOK.read_text(), re.M
     )

@@ -139,6 +139,7 @@ def _elsewhere(evidence: Mapping[str, Any]) -> str:
     own, arms = evidence["14_step_size"], step_size_report.RAW
     others = {
         "Adam there": arms["adam"],
+        "Adam with ten times the step size": arms["adam_3e-3"],
         "untrained weights with steps as long": arms["untrained_long"],
         "default Adam in the first agent": "adam",
     }
