@@ -170,7 +170,7 @@ def test_what_is_kept_is_what_the_status_page_shows(monkeypatch, tmp_path):
     assert "No measurement is stored" in status_page.speed(folder)
     told = bench.report(3.0, names, to=folder / "a.csv", rounds=2)
     shown = status_page.speed(folder)
-    assert "| evolution:all | 1,600 | 1,500 to 1,700 | 1.00 | 2 | 0.50 |" in shown
+    assert "| evolution:all | 1,600 | 1,500 to 1,700 |  | 1.00 | 2 | 0.50 |" in shown
     assert "in multiples of the first" in shown and "3 s each" in shown
     assert datetime.date.today().isoformat() in shown
     assert "| 1.60 | 1.50 to 1.70 | 2 | at least 1.7 |" in status_page.speed_ratios(folder)
@@ -183,7 +183,7 @@ def test_what_is_kept_is_what_the_status_page_shows(monkeypatch, tmp_path):
         status_page.speed(folder)
 
 
-def test_what_was_measured_before_a_failure_is_not_lost(monkeypatch):
+def test_what_was_measured_before_a_failure_is_not_lost(monkeypatch, tmp_path):
     def measured(name, seconds, where):
         if name == bench_ratios.EVOLUTION:
             raise LoptrlError("the measurement of evolution failed: no memory")
@@ -192,6 +192,8 @@ def test_what_was_measured_before_a_failure_is_not_lost(monkeypatch):
     monkeypatch.setattr(bench, "_in_process", measured)
     with pytest.raises(LoptrlError, match=r"no memory; what was measured before:\nmeta +1,500 env"):
         bench.report(3.0, [bench_ratios.META, bench_ratios.EVOLUTION])
+    bench.report(3.0, [bench_ratios.META], to=tmp_path / "a.csv", rounds=1)
+    assert "| meta | 1,500 |  | at least 15,000 | 1.00 |" in status_page.speed(tmp_path)
     with pytest.raises(LoptrlError, match=r"name that ends in \.csv, got speed;"):
         bench.report(3.0, [bench_ratios.META], to=Path("speed"))
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from loptrl import speed_sessions
-from loptrl.bench_ratios import quotients, ratios
+from loptrl.bench_ratios import WANTED_RATES, quotients, ratios
 from loptrl.errors import DamagedRun
 from loptrl.runs import Store
 from loptrl.style import format_steps
@@ -122,6 +122,10 @@ def _rates(session: speed_sessions.Session) -> str:
             ],
             "env steps/s": rates.map("{:,.0f}".format),
             "least to most": [_range(found, ",.0f") for found in rounds.values()],
+            "wanted": [
+                f"at least {WANTED_RATES[name]:,.0f}" if name in WANTED_RATES else ""
+                for name in rounds
+            ],
             "in multiples of the first": [f"{ratio:.2f}" for ratio in of_first],
             "devices": names["devices"].first(),
             "GiB": names["peak_memory_gib"].max().map("{:.2f}".format),
