@@ -136,8 +136,9 @@ class Job:
         slices, per_slice = _sizes(program)
         device = checkpoints.device()
         folder = self.store.checkpoint_dir(*self.specs) / checkpoints.fingerprint(device)
+        commit = provenance.commit()
         state = checkpoints.settle(program.init())
-        kept = self._resume(folder, state, slices, per_slice)
+        kept = self._resume(folder, state, slices, per_slice, commit)
         if stored and kept is None:
             return self._without(stored).compute(position, total)
         step, before = 0, {"wall_time_s": 0.0, "peak_memory_bytes": 0, "resumed": 0}
@@ -167,7 +168,11 @@ class Job:
 
         def save() -> None:
             if saved != step:
-                meta = {"keys": [spec.key for spec in self.specs], **facts(step * per_slice)}
+                meta = {
+                    "keys": [spec.key for spec in self.specs],
+                    "commit": commit,
+                    **facts(step * per_slice),
+                }
                 checkpoints.save(folder, step, state, rows, meta)
 
         def over() -> bool:
@@ -210,7 +215,7 @@ class Job:
         ends = [divergence(own) for own in rows]
         known = [facts(step * per_slice if end is None else end) for end in ends]
         try:
-            made = self._store(rows, known, ends, stored)
+            made = self._store(rows, known, ends, stored, commit)
         except StoreError:
             save()  # perhaps on another disk: the work is done and need not be done again
             raise
@@ -231,9 +236,10 @@ class Job:
         facts: Sequence[Mapping[str, Any]],
         ends: Sequence[int | None],
         stored: Collection[str],
+        commit: str | None,
     ) -> list[Run]:
         made = {
-            "commit": provenance.commit(),
+            "commit": commit,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         return [
@@ -262,7 +268,7 @@ class Job:
             )
 
     def _resume(
-        self, folder: Path, template: Any, slices: int, per_slice: int
+        self, folder: Path, template: Any, slices: int, per_slice: int, commit: str | None
     ) -> Checkpoint | None:
         from loptrl import checkpoints
 
@@ -277,6 +283,11 @@ class Job:
         kept = checkpoints.load(folder, template, accept=accept, notice=self.view.notice)
         if kept is not None:
             if kept.step <= slices and kept.meta["env_steps"] == kept.step * per_slice:
+                if kept.meta.get("commit") != commit:
+                    self.view.notice(
+                        f"{self.label} goes on from a checkpoint that the code of commit "
+                        f"{kept.meta.get('commit')} made; this is {commit}."
+                    )
                 return kept
             self.view.notice(
                 f"{self.label} has a checkpoint that counts slices of other lengths; it starts "
