@@ -93,7 +93,7 @@ MISTAKES = {
         r"Steps has the fields .*, got also \['hihg",
     ),
     "an unknown channel": ([*ADAM, "-p", 'drift={"wind": {}}'], "a drift has the channels"),
-    "a number for a drift": ([*ADAM, "-p", "drift=5"], "a drift must map channels to forms, got 5"),
+    "a number for a drift": ([*ADAM, "-p", "drift=5"], "drift must map names to values, got 5"),
     "a mistyped time limit": ([*ADAM, "--time-limit", "soon"], "Expected a time limit such as 90s"),
     "no time": ([*ADAM, "--time-limit", "0m"], "Expected a time limit such as 90s"),
     "status of an unknown study": (["status", "nope"], "unknown study 'nope'"),

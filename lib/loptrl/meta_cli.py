@@ -68,6 +68,14 @@ class _Training:
             words = f"{words}, but with {', '.join(told)}"
         return config, words, bool(changes)
 
+    def _given(self, *names: str) -> dict[str, object]:
+        """The outer step size and these arguments, those that are given, by field."""
+        given = {
+            "meta_learning_rate": self.meta_lr,
+            **{name: getattr(self, name) for name in names},
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
     def _initial(self) -> dict[str, object]:
         """The weights to start from, as fields of a configuration."""
         if self.init is None:
@@ -168,18 +176,8 @@ class ByGradients(_Training):
         del base
         from loptrl.studies.meta_recipes import drift_of
 
-        given: dict[str, object] = {
-            "agents": self.agents,
-            "num_envs": self.num_envs,
-            "inner_updates": self.inner_updates,
-            "meta_learning_rate": self.meta_lr,
-            "agent_l2": self.agent_l2,
-            "meta_l2": self.meta_l2,
-            "env_steps": self.env_steps,
-            "through_dynamics": self.through_dynamics,
-            "policy_in_meta_loss": self.policy_in_meta_loss,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
+        names = ("agents", "num_envs", "inner_updates", "agent_l2", "meta_l2", "env_steps")
+        given = self._given(*names, "through_dynamics", "policy_in_meta_loss")
         for name, kind in (
             ("reset_interval", int),
             ("meta_grad_norm", float),
@@ -255,17 +253,8 @@ class _Search(_Training):
     def _changes(self, base: Any) -> dict[str, object]:
         """What is given beside the recipe, by field of the configuration."""
         del base
-        given: dict[str, object] = {
-            "population": self.population,
-            "generations": self.generations,
-            "sigma": self.sigma,
-            "sigma_decay": self.sigma_decay,
-            "meta_learning_rate": self.meta_lr,
-            "lr_decay": self.lr_decay,
-            "rollouts": self.rollouts,
-            "members_at_once": self.members_at_once,
-        }
-        return {name: value for name, value in given.items() if value is not None}
+        names = ("population", "generations", "sigma", "sigma_decay", "lr_decay", "rollouts")
+        return self._given(*names, "members_at_once")
 
     def _told(self, frame: Any) -> str:
         failed = int(frame["failed_members"].sum())
