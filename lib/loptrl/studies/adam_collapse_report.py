@@ -105,7 +105,7 @@ def _c3(evidence: Evidence) -> Verdict:
         random_return=evidence.random_return,
         rng=shared.rng(),
     )
-    return verdict.noting(_counted(evidence, CLIPPING))
+    return verdict.noting(_counted(evidence, CLIPPING)).noting(_collapses_unchanging(evidence))
 
 
 def _c4(evidence: Evidence, arm: str) -> Verdict:
@@ -154,7 +154,7 @@ def headline(evidence: Evidence) -> str:
             answer += f". The return ends at {ends[0]}; on the stationary Ant at {ends[1]}"
         answer += ".**"
     decided = shared.statuses(claims(evidence), _SHORT, incomplete=bool(evidence.missing()))
-    return f"{answer}\n\n{decided}"
+    return paragraphs([answer, decided, _collapses_unchanging(evidence)])
 
 
 def on_change(evidence: Evidence) -> str:
@@ -213,15 +213,13 @@ def on_clipping(evidence: Evidence) -> str:
 def _where_nothing_changes(evidence: Evidence) -> str:
     """Whether the ratio clip's absence hurts without any change too, which C3 does not ask."""
     lines = [f"Where nothing changes: {shared.finals(evidence, UNCHANGING)}"]
-    if evidence.has(*UNCHANGING):
-        lines.append(_counted(evidence, UNCHANGING))
-    gain = shared.gain(evidence, "stationary_no_ratio_clip", "stationary")
+    clipped, unclipped = UNCHANGING
+    gain = shared.gain(evidence, unclipped, clipped)
     if gain:
         lines.append(f"Final return without the ratio clip minus that with it there {gain}.")
-    if evidence.has("no_ratio_clip", "stationary_no_ratio_clip"):
+    if evidence.has("no_ratio_clip", unclipped):
         difference = stats.rate_difference_interval(
-            *_collapses(evidence, "no_ratio_clip"),
-            *_collapses(evidence, "stationary_no_ratio_clip"),
+            *_collapses(evidence, "no_ratio_clip"), *_collapses(evidence, unclipped)
         )
         lines.append(
             "The rate of collapses without the ratio clip on the changing Ant minus that on the "
@@ -247,6 +245,19 @@ def _without_both(evidence: Evidence) -> str:
         "not tested here: an unclipped gradient can be large, then stays in Adam's second moment "
         "for about a thousand updates and makes them small, which is a brake too."
     )
+
+
+def _collapses_unchanging(evidence: Evidence) -> str:
+    """How many agents without the ratio clip collapse where nothing changes."""
+    _, unclipped = UNCHANGING
+    if not evidence.has(unclipped):
+        return ""
+    number, seeds = _collapses(evidence, unclipped)
+    words = f"Without the ratio clip {number or 'none'} of {seeds} {plural('seed', seeds)}"
+    if number:
+        verb = "collapses" if number == 1 else "collapse"
+        return f"{words} {verb} where nothing changes, too: it does not take a change."
+    return f"{words} collapses where nothing changes."
 
 
 def _counted(evidence: Evidence, arms: Sequence[str]) -> str:
