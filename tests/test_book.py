@@ -119,6 +119,18 @@ def test_without_parameters_names_stay(write, tmp_path):
     assert node.cells[-1].outputs[0]["text"] == "2 a .\n"
 
 
+def test_all_pages_of_the_book_side_by_side(write, tmp_path):
+    paths = [write(PAGE, "b.md"), write(code_page("print(1 + 1)"), "a.md")]
+    found = book.execute_all(paths, {"seeds": 5}, output_dir=tmp_path)
+    assert found == [tmp_path / "b.ipynb", tmp_path / "a.ipynb"]
+    last, only = (nbformat.read(page, as_version=4).cells[-1].outputs[0] for page in found)
+    assert last["text"].startswith("5 ") and only["text"] == "2\n", "each has what it declares"
+    wrong = write(code_page("1 / 0"), "wrong.md")
+    with pytest.raises(NotebookError, match=r"wrong\.md: cell .* failed with ZeroDivisionError"):
+        book.execute_all([wrong, paths[1]], output_dir=tmp_path)
+    assert not (tmp_path / "wrong.ipynb").exists()
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

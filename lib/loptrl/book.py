@@ -7,14 +7,17 @@ well: there is never a page of half a run. `execute_all` does it for the whole b
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loptrl.book_site import build_list, check_site, toc_with_own_pages
+from loptrl.devices import available_cores
 from loptrl.errors import LoptrlError, NotebookError
 from loptrl.files import atomic_write
 from loptrl.notebook_parameters import Parameter, check_parameters, parse_cell
@@ -27,6 +30,7 @@ __all__ = ["build_list", "execute", "execute_all", "executed_dir", "parameters"]
 
 _PAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
 _START_TIMEOUT_S = 180
+_AT_ONCE = 4  # kernels: each takes up to a gigabyte
 _LABELS = (
     re.compile(r"^\(([\w-]+)\)=\s*$", re.MULTILINE),
     re.compile(r"^\$\$\s*\(([\w-]+)\)\s*$", re.MULTILINE),
@@ -95,26 +99,40 @@ def execute_all(
     parameters: Mapping[str, object] | None = None,
     *,
     timeout: float | None = None,
+    output_dir: Path | None = None,
 ) -> list[Path]:
-    """Run every notebook of the book, giving each the parameters that it declares.
+    """Run every notebook of the book, one a core, with the parameters that it declares.
 
     Args:
         notebooks: the notebooks; those of the table of contents by default.
         parameters: values by name; the book is built with the defaults, which train nothing.
         timeout: seconds that one cell may take.
+        output_dir: folder of the pages; `executed_dir()` by default.
 
     Returns:
         The executed pages, in order.
 
     Raises:
-        NotebookError: as `execute`, for the first notebook that fails.
+        NotebookError: as `execute`, for the first notebook that fails; the others that had not
+            begun are not run.
     """
-    pages = []
-    for notebook in build_list() if notebooks is None else notebooks:
-        known = _declared(_read(Path(notebook)), Path(notebook))
+    jobs = []
+    for notebook in map(Path, build_list() if notebooks is None else notebooks):
+        known = _declared(_read(notebook), notebook)
         own = {name: value for name, value in (parameters or {}).items() if name in known}
-        pages.append(execute(notebook, own, timeout=timeout))
-    return pages
+        jobs.append((notebook, own))
+    # papermill and its event loops want a process each.
+    most = min(available_cores(), _AT_ONCE)
+    with ProcessPoolExecutor(most, multiprocessing.get_context("spawn")) as pool:
+        pages = [
+            pool.submit(execute, notebook, own, timeout=timeout, output_dir=output_dir)
+            for notebook, own in jobs
+        ]
+        try:
+            return [page.result() for page in pages]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _read(path: Path) -> NotebookNode:
