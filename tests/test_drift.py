@@ -183,6 +183,10 @@ def test_numpy_scalars_are_moments():
     drift = Drift(friction=Steps(0.1, 1.0, 10), seed=3)
     for moment in np.arange(0, 40, 10):
         assert drift.at(moment, 2).friction == drift.at(int(moment), 2).friction
+    drift = Drift(
+        friction=Steps(np.float32(0.5), 1, np.int64(10)), strength=Wear(np.float32(0.5), 9)
+    )
+    assert json.loads(json.dumps(drift.to_dict())) == drift.to_dict()
 
 
 @pytest.mark.parametrize(

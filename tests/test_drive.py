@@ -151,13 +151,17 @@ def test_another_version_starts_from_zero_and_says_so(store, monkeypatch, capsys
 
 
 def test_other_code_goes_on_and_says_so(store, monkeypatch, capsys):
-    spec = toy_spec(5)
+    spec = toy_spec(8)
     monkeypatch.setattr(provenance, "commit", lambda: "aaa")
     with pytest.raises(Stopped):
         load_or_run([spec], stop_after(3), store=store, progress=False)
     with pytest.raises(Stopped):
         load_or_run([spec], stop_after(1), store=store, progress=False)
     assert "goes on from" not in capsys.readouterr().err
+    monkeypatch.setattr(provenance, "commit", lambda: None)
+    with pytest.raises(Stopped):
+        load_or_run([spec], stop_after(1), store=store, progress=False)
+    assert "goes on from" not in capsys.readouterr().err, "where there is no git"
     monkeypatch.setattr(provenance, "commit", lambda: "bbb")
     (run,) = load_or_run([spec], Counted(), store=store, progress=False).runs
     said = "goes on from a checkpoint that the code of commit aaa made; this is bbb."

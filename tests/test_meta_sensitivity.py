@@ -311,10 +311,17 @@ def test_untrained_weights_with_long_steps_stand_beside_the_cell_with_the_longes
     keep(longest), keep(BEST)
     words = report.on_steps(report.load(store=store, compute="never"))
     assert "No run is stored of Optim4RL (untrained, 8.4 times the step)" in words
+    for spec in STUDY.specs("laptop", [LONG], 1):
+        stored_runs.keep(store, spec, 10.0, diverged_after=5)
+    words = report.on_steps(report.load(store=store, compute="never"))
+    assert "Final return: Optim4RL (untrained, 8.4 times the step) -10.0, 1 seed." in words
     keep(LONG)
     found = report.load(store=store, compute="never")
     words = report.on_steps(found)
-    assert "2.00 times the length of those of 1e-3 and 32. Final return: Optim4RL (1e-3" in words
+    assert (
+        "steps are 2.00 times as long as those of 1e-3 and 32, the longest of the grid. Final "
+        in words
+    )
     assert "minus that of the untrained one (3 seeds, seed against seed): -3,00" in words
     assert report.claims(found)["C13"].status == "undecided"
     (axes,) = figures.steps_figure(found).axes

@@ -153,10 +153,13 @@ def test_a_group_that_was_stored_in_part_is_not_computed_again(store, half_store
         pd.testing.assert_frame_equal(one.frame, other.frame)
 
 
-def test_the_rest_of_a_group_is_computed_without_a_checkpoint_that_can_be_used(store, half_stored):
+def test_the_rest_of_a_group_is_computed_without_a_checkpoint_that_can_be_used(
+    store, half_stored, capsys
+):
     for damaged in store.checkpoint_dir(*half_stored).glob("*/step-*/rows.json"):
         damaged.write_bytes(b"")
     load_or_run(half_stored, Social, store=store, progress=False, together=3)
+    assert "though a checkpoint holds it" not in capsys.readouterr().err
     assert Social.groups == [[0, 1, 2], [1, 2]] and Social.slices == 4 + 4
     assert not list(store.checkpoint_dir(*half_stored).parent.iterdir())
 

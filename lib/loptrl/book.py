@@ -113,8 +113,8 @@ def execute_all(
         The executed pages, in order.
 
     Raises:
-        NotebookError: as `execute`, for the first notebook that fails; the others that had not
-            begun are not run.
+        NotebookError: as `execute`, for the first in order that fails; what runs by then ends, and
+            most others are not begun.
     """
     jobs = []
     for notebook in map(Path, build_list() if notebooks is None else notebooks):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,7 +51,8 @@ def check_number(
     Raises:
         LoptrlError: it is not; or, with `whole`, it has a fraction.
     """
-    ok = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    kinds = (int, float, np.integer, np.floating)
+    ok = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
     ok = ok and (not whole or float(value).is_integer())
     if ok and low <= value <= high and not (open_low and value == low):
         return

@@ -283,10 +283,11 @@ class Job:
         kept = checkpoints.load(folder, template, accept=accept, notice=self.view.notice)
         if kept is not None:
             if kept.step <= slices and kept.meta["env_steps"] == kept.step * per_slice:
-                if kept.meta.get("commit") != commit:
+                theirs = kept.meta.get("commit")
+                if None not in (theirs, commit) and theirs != commit:
                     self.view.notice(
-                        f"{self.label} goes on from a checkpoint that the code of commit "
-                        f"{kept.meta.get('commit')} made; this is {commit}."
+                        f"{self.label} goes on from a checkpoint that the code of commit {theirs} "
+                        f"made; this is {commit}."
                     )
                 return kept
             self.view.notice(
@@ -302,8 +303,10 @@ class Job:
                 "is kept until the run is complete."
             )
             return None
-        for group in (group for spec in self.specs for group in self.store.groups(spec)):
-            if group != keys:
+        groups = (group for spec in self.specs for group in self.store.groups(spec))
+        for group in groups if len(self._folders) == 1 else ():
+            usable = self.store.checkpoints_of(group, self.specs[0].study) / folder.name
+            if group != keys and any(usable.glob("step-*")):
                 self.view.notice(
                     f"{self.label} starts from zero, though a checkpoint holds it that was made "
                     f"with together={len(group)}, with which the same runs go on from there."

@@ -66,17 +66,21 @@ class Store:
 
         It is deleted when they are stored.
         """
-        return self._checkpoints_of([one.key for one in (spec, *others)], spec.study)
+        return self.checkpoints_of([one.key for one in (spec, *others)], spec.study)
 
-    def _checkpoints_of(self, keys: Sequence[str], study: str) -> Path:
+    def checkpoints_of(self, keys: Sequence[str], study: str) -> Path:
+        """The same for runs of these keys."""
         name = sha256(" ".join(keys).encode())[:16] if len(keys) > 1 else keys[0]
         return self._scratch("checkpoints") / study / name
 
     def spent_checkpoints(self, spec: RunSpec) -> set[Path]:
-        """The folders of checkpoints that hold this run, all of whose runs are stored."""
+        """The folders of checkpoints that hold this run, all of whose runs are stored.
+
+        Where runs are computed again, stored from before counts.
+        """
         folder = self.root / spec.study
         return {
-            self._checkpoints_of(keys, spec.study)
+            self.checkpoints_of(keys, spec.study)
             for keys in self.groups(spec)
             if all(any(folder.glob(f"*/{key}.json")) for key in keys)
         }

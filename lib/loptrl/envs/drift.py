@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from loptrl.checks import check_number
+from loptrl.checks import check_number, plain_scalars
 from loptrl.envs.dynamics import Dynamics
 from loptrl.errors import LoptrlError
 
@@ -54,6 +54,7 @@ class Steps:
     log: bool = True
 
     def __post_init__(self) -> None:
+        plain_scalars(self)
         _check_range("Steps", self.low, self.high, self.log)
         check_number("Steps.period", self.period, 0.0, open_low=True)
 
@@ -73,6 +74,7 @@ class Linear:
     log: bool = False
 
     def __post_init__(self) -> None:
+        plain_scalars(self)
         _check_range("Linear", min(self.low, self.high), max(self.low, self.high), self.log)
         check_number("Linear.period", self.period, 0.0, open_low=True)
 
@@ -92,6 +94,7 @@ class Sinusoid:
     log: bool = False
 
     def __post_init__(self) -> None:
+        plain_scalars(self)
         _check_range("Sinusoid", self.low, self.high, self.log)
         check_number("Sinusoid.period", self.period, 0.0, open_low=True)
 
@@ -116,6 +119,7 @@ class RandomWalk:
     log: bool = True
 
     def __post_init__(self) -> None:
+        plain_scalars(self)
         _check_range("RandomWalk", self.low, self.high, self.log)
         check_number("RandomWalk.period", self.period, 0.0, open_low=True)
         check_number("RandomWalk.scale", self.scale, 0.0, open_low=True)
@@ -141,6 +145,7 @@ class Wear:
     least: float = 0.0
 
     def __post_init__(self) -> None:
+        plain_scalars(self)
         check_number("Wear.least", self.least, 0.0)
         check_number("Wear.most", self.most, self.least)
         _check(
@@ -162,6 +167,7 @@ class Faults:
     period: float
 
     def __post_init__(self) -> None:
+        plain_scalars(self)
         check_number("Faults.probability", self.probability, 0.0)
         _check(
             self.probability <= 1, f"Faults.probability must be at most 1, got {self.probability!r}"

@@ -29,7 +29,8 @@ def ppo_loss(
 ) -> tuple[jax.Array, tuple[dict[str, jax.Array], dict[str, list[jax.Array]]]]:
     """Clipped surrogate + value error - entropy (Schulman et al. 2017, eqs. 7 and 9).
 
-    rho is the probability of an action now over that when it was taken, at most e^80.
+    rho is the probability of an action now over that when it was taken, at most e^80, where a
+    sample has no gradient.
 
     L = -E[min(rho A, clip(rho, 1 - eps, 1 + eps) A)] + c_v E[(V - target)^2]/2 - c_e E[H].
     With clipped values, (V - target)^2 is the larger of itself and of the same with
@@ -49,8 +50,8 @@ def ppo_loss(
     output, actor_layers = actor.apply({"params": params["actor"]}, batch.observation)
     value, critic_layers = critic.apply({"params": params["critic"]}, batch.observation)
     log_ratio = policy.log_prob(output, batch.action) - batch.log_prob
-    # Beyond e^80 float32 overflows, and where the clip makes the objective flat, 0 times infinity
-    # would be its gradient.
+    # exp overflows float32 above 88, and where the clip makes the objective flat 0 times infinity
+    # would be its gradient. 80 leaves room for products.
     ratio = jnp.exp(jnp.minimum(log_ratio, 80.0))
     clipped = jnp.clip(ratio, 1.0 - hparams.clip_ratio, 1.0 + hparams.clip_ratio)
     surrogate = jnp.mean(jnp.minimum(ratio * batch.advantage, clipped * batch.advantage))

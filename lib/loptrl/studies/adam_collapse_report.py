@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from loptrl.studies.adam_collapse import PERIOD, STUDY
 from loptrl.studies.adam_collapse_evidence import CONTROLS, WINDOW, Evidence, load
 from loptrl.studies.words import estimate, listed, paragraphs, plural
 from loptrl.style import format_steps
-from loptrl.verdicts import Verdict
+from loptrl.verdicts import MINIMUM_SEEDS, Verdict
 
 __all__ = [
     "CHANGE",
@@ -105,7 +105,10 @@ def _c3(evidence: Evidence) -> Verdict:
         random_return=evidence.random_return,
         rng=shared.rng(),
     )
-    return verdict.noting(_counted(evidence, CLIPPING)).noting(_collapses_unchanging(evidence))
+    counts = {_name(arm): _collapses(evidence, arm) for arm in evidence.present(*CLIPPING)}
+    words = [f"{name} {n or 'none'} of {seeds}" for name, (n, seeds) in counts.items()]
+    verdict = verdict.noting(f"Runs that collapse: {'; '.join(words)}.")
+    return verdict.noting(_collapses_unchanging(evidence))
 
 
 def _c4(evidence: Evidence, arm: str) -> Verdict:
@@ -212,12 +215,12 @@ def on_clipping(evidence: Evidence) -> str:
 
 def _where_nothing_changes(evidence: Evidence) -> str:
     """Whether the ratio clip's absence hurts without any change too, which C3 does not ask."""
-    lines = [f"Where nothing changes: {shared.finals(evidence, UNCHANGING)}"]
+    lines = [f"Where nothing changes. {shared.finals(evidence, UNCHANGING)}"]
     clipped, unclipped = UNCHANGING
     gain = shared.gain(evidence, unclipped, clipped)
     if gain:
         lines.append(f"Final return without the ratio clip minus that with it there {gain}.")
-    if evidence.has("no_ratio_clip", unclipped):
+    if min(map(evidence.seeds, ("no_ratio_clip", unclipped))) >= MINIMUM_SEEDS:
         difference = stats.rate_difference_interval(
             *_collapses(evidence, "no_ratio_clip"), *_collapses(evidence, unclipped)
         )
@@ -248,23 +251,20 @@ def _without_both(evidence: Evidence) -> str:
 
 
 def _collapses_unchanging(evidence: Evidence) -> str:
-    """How many agents without the ratio clip collapse where nothing changes."""
+    """How many agents without the ratio clip collapse where nothing changes; with enough of them.
+
+    Where agents collapse under change too, that is what C3 does not tell.
+    """
     _, unclipped = UNCHANGING
-    if not evidence.has(unclipped):
+    arms = ("no_ratio_clip", unclipped)
+    if min(map(evidence.seeds, arms)) < MINIMUM_SEEDS:
         return ""
-    number, seeds = _collapses(evidence, unclipped)
-    words = f"Without the ratio clip {number or 'none'} of {seeds} {plural('seed', seeds)}"
-    if number:
-        verb = "collapses" if number == 1 else "collapse"
-        return f"{words} {verb} where nothing changes, too: it does not take a change."
-    return f"{words} collapses where nothing changes."
-
-
-def _counted(evidence: Evidence, arms: Sequence[str]) -> str:
-    """How many runs of each of these arms collapse, in words."""
-    counts = {_name(arm): _collapses(evidence, arm) for arm in evidence.present(*arms)}
-    words = [f"{name} {n or 'none'} of {seeds}" for name, (n, seeds) in counts.items()]
-    return f"Runs that collapse: {'; '.join(words)}."
+    (under_change, _), (number, seeds) = (_collapses(evidence, arm) for arm in arms)
+    words = (
+        f"Without the ratio clip {number or 'none'} of {seeds} {plural('seed', seeds)} "
+        f"{'collapses' if number < 2 else 'collapse'} where nothing changes"
+    )
+    return f"{words}, too: it does not take a change." if number and under_change else f"{words}."
 
 
 def _collapses(evidence: Evidence, arm: str) -> tuple[int, int]:

@@ -267,10 +267,11 @@ def _as_written(both: Both) -> str:
     found = claims(both)
     parts = []
     if found["H1"].status == "contradicted":
-        end = found["H1"].estimates["difference in final return"]
+        told = found["H1"].estimates
         parts.append(
-            f"Of H1: {found['H1'].reason.partition(' (')[0].lower()} (final return through the "
-            f"physics minus not {end})."
+            f"Of H1: {found['H1'].reason.partition(' (')[0].lower()}; through the physics minus "
+            f"with rollouts as data the agreement is {told['difference in agreement']} and the "
+            f"final return {told['difference in final return']}."
         )
     if any(v.status == "supported" for v in found.values() if v.claim == "C16"):
         parts.append("C16 holds by its making; how much closer is what is measured.")

@@ -197,7 +197,7 @@ def recipe(rule: str, name: str) -> Recipe:
     """
     known = RECIPES.get(rule, {})
     if not known:
-        raise LoptrlError(f"{rule} has no recipe, got {name!r}; give --name and the numbers")
+        raise LoptrlError(f"{rule} has no recipe, got {name!r}; name the world with --task")
     if name not in known:
         raise LoptrlError(f"unknown recipe {name!r} for {rule}: expected one of {', '.join(known)}")
     return known[name]

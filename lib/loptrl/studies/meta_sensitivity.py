@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from loptrl.studies import adam_collapse, meta_recipes, transfer
-from loptrl.studies.base import Study
+from loptrl.studies.base import ALPHA, Study
 from loptrl.studies.changing_ant import learned_arm, of
 
 __all__ = ["AUTHORS", "BORROWED", "GRID", "LONG", "STUDY"]
@@ -25,6 +25,7 @@ AUTHORS = {
 }
 """The weights of the source's authors, arms of study 3, and where on the grid's axes they are."""
 
+_LONG_ALPHA = 2.53e-3
 LONG = "untrained_long"
 """Untrained weights whose steps are as long as those of the grid's longest."""
 
@@ -63,11 +64,11 @@ STUDY = of(
         # The cell of 1e-3 and 32 moves a weight by 8.44 times its alpha of 3e-4.
         learned_arm(
             LONG,
-            "Optim4RL (untrained, 8.4 times the step)",
+            f"Optim4RL (untrained, {_LONG_ALPHA / ALPHA:.1f} times the step)",
             "optim4rl:long_step",
             "optim4rl/untrained",
             changing=False,
-            learning_rate=2.53e-3,
+            learning_rate=_LONG_ALPHA,
             seeds={},
         ),
     ],

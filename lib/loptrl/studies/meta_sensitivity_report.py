@@ -124,15 +124,15 @@ def on_steps(evidence: JointEvidence) -> str:
 def _untrained_with_long_steps(evidence: JointEvidence) -> str:
     """Whether the length of its steps is all that the cell with the longest ones learned."""
     found = [arm for arm in evidence.present(*GRID) if evidence.whole(arm).runs]
-    if not evidence.has(LONG) or not found:
+    if not evidence.whole(LONG).runs or not found:
         return shared.finals(evidence, (LONG,))
     longest = max(found, key=lambda arm: stats.iqm(optim4rl_steps.moved(evidence, arm)))
     length = stats.iqm(optim4rl_steps.moved(evidence, LONG)) / stats.iqm(
         optim4rl_steps.moved(evidence, longest)
     )
     words = (
-        f"A control: untrained weights with an α as much larger as the longest steps are, "
-        f"{length:.2f} times the length of those of {_point(longest)}. "
+        f"A control: untrained weights with a larger α, whose steps are {length:.2f} times as long "
+        f"as those of {_point(longest)}, the longest of the grid. "
         f"{shared.finals(evidence, (longest, LONG))}"
     )
     gain = shared.gain(evidence, longest, LONG)
