@@ -151,21 +151,18 @@ def test_another_version_starts_from_zero_and_says_so(store, monkeypatch, capsys
 
 
 def test_other_code_goes_on_and_says_so(store, monkeypatch, capsys):
-    spec = toy_spec(8)
-    monkeypatch.setattr(provenance, "commit", lambda: "aaa")
-    with pytest.raises(Stopped):
-        load_or_run([spec], stop_after(3), store=store, progress=False)
-    with pytest.raises(Stopped):
-        load_or_run([spec], stop_after(1), store=store, progress=False)
-    assert "goes on from" not in capsys.readouterr().err
-    monkeypatch.setattr(provenance, "commit", lambda: None)
-    with pytest.raises(Stopped):
-        load_or_run([spec], stop_after(1), store=store, progress=False)
-    assert "goes on from" not in capsys.readouterr().err, "where there is no git"
-    monkeypatch.setattr(provenance, "commit", lambda: "bbb")
+    spec, told = toy_spec(8), []
+    # The same code, another, and one that nobody knows, before it and after it.
+    for commit in ("aaa", "aaa", "bbb", None, "ccc"):
+        monkeypatch.setattr(provenance, "commit", lambda commit=commit: commit)
+        with pytest.raises(Stopped):
+            load_or_run([spec], stop_after(1), store=store, progress=False)
+        told.append("goes on from a checkpoint" in (said := capsys.readouterr().err))
+        if told[-1]:
+            assert "that the code of commit aaa made; this is bbb." in said
+    assert told == [False, False, True, False, False]
     (run,) = load_or_run([spec], Counted(), store=store, progress=False).runs
-    said = "goes on from a checkpoint that the code of commit aaa made; this is bbb."
-    assert said in capsys.readouterr().err and run.manifest["commit"] == "bbb"
+    assert run.manifest["commit"] == "ccc" and run.manifest["resumed"] == 5
 
 
 def test_another_runs_checkpoint_is_not_taken(store, capsys):
