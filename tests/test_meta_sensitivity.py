@@ -301,20 +301,19 @@ def test_chance_is_the_range_of_points_that_are_moved_together():
 def test_untrained_weights_with_long_steps_stand_beside_the_cell_with_the_longest(place, store):
     longest, norms = "grid_1e-3_32", {"grid_1e-3_32": 0.25, BEST: 0.04, LONG: 0.5}
 
-    def keep(arm):
+    def keep(arm, returns=4000.0):
         for spec in STUDY.specs("laptop", [arm]):
             level = np.full(98, norms[arm])
             metrics = {"update_norm": lambda rows, level=level: level[:rows]}
-            returns = 1000.0 if arm == longest else 4000.0
             stored_runs.keep(store, spec, returns, metrics=metrics)
 
-    keep(longest), keep(BEST)
+    keep(longest, 1000.0), keep(BEST)
     words = report.on_steps(report.load(store=store, compute="never"))
     assert "No run is stored of Optim4RL (untrained, 8.4 times the step)" in words
     for spec in STUDY.specs("laptop", [LONG], 1):
         stored_runs.keep(store, spec, 10.0, diverged_after=5)
     words = report.on_steps(report.load(store=store, compute="never"))
-    assert "Final return: Optim4RL (untrained, 8.4 times the step) -10.0, 1 seed." in words
+    assert "Final return: Optim4RL (untrained, 8.4 times the step) -10, 1 seed." in words
     keep(LONG)
     found = report.load(store=store, compute="never")
     words = report.on_steps(found)
@@ -323,11 +322,15 @@ def test_untrained_weights_with_long_steps_stand_beside_the_cell_with_the_longes
         in words
     )
     assert "minus that of the untrained one (3 seeds, seed against seed): -3,00" in words
+    assert "with nothing learned" not in words, "it ends as high as another cell"
     assert report.claims(found)["C13"].status == "undecided"
     (axes,) = figures.steps_figure(found).axes
     (square,) = [c for c in axes.containers if c.get_label() == STUDY.arms[LONG].label]
     length = stats.iqm(optim4rl_steps.moved(found, LONG)) / optim4rl_steps.ALPHA
     assert square.lines[0].get_xdata() == pytest.approx([length])
+    keep(LONG, 500.0)
+    words = report.on_steps(report.load(store=store, compute="never"))
+    assert "Steps that long end below every other cell with nothing learned. The" in words
 
 
 # --- figures ------------------------------------------------------------------------------------
