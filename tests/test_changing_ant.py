@@ -132,8 +132,8 @@ def test_the_runs_of_both_studies(place):
 
     expected = dict.fromkeys(optim4rl_l2.STUDY.arms, 5) | {"small_step": 3}
     assert count(optim4rl_l2.STUDY) == expected
-    five = ("transferred", "published", "curriculum", "untrained")
-    assert count(transfer.STUDY) == {arm: 5 if arm in five else 3 for arm in transfer.STUDY.arms}
+    still = set(transfer.STILL.values())
+    assert count(transfer.STUDY) == {arm: 3 if arm in still else 5 for arm in transfer.STUDY.arms}
     assert len(transfer.STUDY.arms) == 11
     rules = {
         PPOConfig.from_dict(plain(spec.config)).optimizer.weights

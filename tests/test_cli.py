@@ -55,12 +55,12 @@ def test_status_of_nothing_and_of_something(data, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert "Adam on a changing Ant (adam_collapse), smoke budget" in out
     assert "control_0.02" in out and "breakout.open_multi" in out
-    # Study 1, and the two hand-designed optimizers of the others: 8 and 4 arms of 2 seeds.
+    # Study 1 with 13 arms of 3 seeds, and the two hand-designed optimizers of studies 4 and 5.
     # The authors' three weights in study 3, with and without change; ours are not planned here.
     # Study 7 has 30 measurements and no weights, study 9 two arms of Adam, study 10 one, and four
     # with the OPEN authors' weights, study 11 five of Adam and two with the Optim4RL authors'.
     missing = len([line for line in out.splitlines() if "missing" in line])
-    assert missing == 36 + 16 + 8 + 30 + 4 + 3 + 15
+    assert missing == 39 + 16 + 8 + 30 + 4 + 3 + 15
     assert len([line for line in out.splitlines() if "no weights" in line]) == 24 + 12 + 18 + 12 + 6
     assert "weights are not known here: asterix.velo, freeway.velo" in out
     assert files_of(data) == [], "looking makes nothing"
