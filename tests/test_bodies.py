@@ -68,6 +68,7 @@ def test_both_layouts_are_the_same_physics(usual):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_both_layouts_are_the_same_positional_physics():
     last, first = (player(layout, "positional")(ACTIONS, NOMINAL) for layout in ("last", "first"))
     # Here they do from the start, with the products kept or not.

@@ -68,6 +68,7 @@ def test_killed_and_resumed(store, library_path, uninterrupted):
     assert run.manifest["resumed"] >= 1 and run.manifest["diverged_at"] is None
 
 
+@pytest.mark.long
 def test_a_meta_training_killed_and_resumed_ends_with_the_same_weights(tmp_path, library_path):
     spec = meta_spec()
     whole, broken = (Store(tmp_path / name / "r", tmp_path / name / "s") for name in "ab")
