@@ -331,6 +331,8 @@ def test_untrained_weights_with_long_steps_stand_beside_the_cell_with_the_longes
     keep(LONG, 500.0)
     words = report.on_steps(report.load(store=store, compute="never"))
     assert "Steps that long end below every other cell with nothing learned. The" in words
+    words = report.on_steps(report.load(store=store, compute="never", seeds=2))
+    assert "(untrained, 8.4 times the step) 50" in words and "nothing learned" not in words
 
 
 # --- figures ------------------------------------------------------------------------------------

@@ -136,7 +136,8 @@ def _untrained_with_long_steps(evidence: JointEvidence) -> str:
         f"{shared.finals(evidence, (longest, LONG))}"
     )
     others = [shared.final(evidence, arm).low for arm in found if arm != longest]
-    if others and shared.final(evidence, LONG).high < min(others):
+    enough = min(map(evidence.seeds, (LONG, *found))) >= MINIMUM_SEEDS
+    if others and enough and shared.final(evidence, LONG).high < min(others):
         words += " Steps that long end below every other cell with nothing learned."
     gain = shared.gain(evidence, longest, LONG)
     if gain:
