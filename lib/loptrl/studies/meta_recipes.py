@@ -120,6 +120,11 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     "optim4rl": {
         "stationary": Recipe("the Ant, nothing changes", _optim4rl(phases=[_STILL])),
         "drift": Recipe("the Ant, friction and wear change", _optim4rl(phases=[_CHANGING])),
+        # Its first 3e7 env steps are those of "drift": nothing there depends on how many follow.
+        "drift_long": Recipe(
+            "the Ant, friction and wear change, 1e8 env steps",
+            _optim4rl(phases=[_CHANGING], env_steps=100_000_000),
+        ),
         "drift_l2": Recipe(
             "the Ant, friction and wear change, L2 of 1e-4 in the agents' loss",
             _optim4rl(phases=[_CHANGING], agent_l2=1e-4),
