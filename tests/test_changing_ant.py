@@ -32,7 +32,10 @@ from loptrl.studies import (
 NOTEBOOKS = {
     name: repo_root() / "notebooks" / f"{name}.md" for name in ("02_optim4rl_l2", "03_transfer")
 }
-OURS = ("drift", "drift_l2", "no_pipeline", "reduced", "stationary", "curriculum", "untrained")
+OURS = (
+    *("drift", "drift_l2", "drift_long", "no_pipeline", "reduced"),
+    *("stationary", "curriculum", "untrained"),
+)
 REPORTS = (optim4rl_l2_report, transfer_report)
 WORDS = {
     optim4rl_l2_report: ("on_direct", "on_l2", "on_sizes", "on_inside", "overview"),
@@ -156,8 +159,8 @@ def test_what_is_borrowed_is_trained_with_its_own_study(place, store, monkeypatc
     monkeypatch.setattr(drive, "load_or_run", recorded)
     found = transfer_report.load(store=store, env_steps=2_000_000, seeds=2)
     assert set.union(*calls) == {
-        *((study, arm) for study, arm in (("adam_collapse", "adam"), ("optim4rl_l2", "drift"))),
-        ("adam_collapse", "stationary"),
+        *(("adam_collapse", arm) for arm in ("adam", "stationary")),
+        *(("optim4rl_l2", arm) for arm in ("drift", "drift_long")),
         *(("transfer", arm) for arm in transfer.STUDY.arms if "published" not in arm),
     }
     assert found.planned("adam") == found.planned("published_1") == 2
@@ -176,7 +179,7 @@ def test_commands_name_each_study_once(evidences):
     assert found.command() == (
         "loptrl run transfer --budget laptop && "
         "loptrl run adam_collapse --budget laptop --arm adam --arm stationary && "
-        "loptrl run optim4rl_l2 --budget laptop --arm drift"
+        "loptrl run optim4rl_l2 --budget laptop --arm drift --arm drift_long"
     )
 
 
@@ -305,7 +308,7 @@ def test_the_headlines_state_what_the_runs_show(evidences):
         "after a quarter of the run, ends at 102, below default Adam on 5 of the 5 seeds that both "
         "have, and 5 of 5"
     )
-    assert "Of the 6 sets of trained weights on this page 1 is shown to end above random" in moved
+    assert "Of the 7 sets of trained weights on this page 1 is shown to end above random" in moved
     assert "a good start, then a collapse (C7, ours)" in moved
     for words in (direct, moved):
         assert "Not every planned run" not in words
@@ -330,18 +333,21 @@ def test_the_words_hold_verdicts_and_numbers(evidences):
     assert "Optim4RL (untrained)" in transfer_report.on_authors(moved)
     gained = [x for x in transfer_report.on_authors(moved).splitlines() if x.startswith("- ")]
     paired = "(5 seeds, seed against seed): "
-    over_untrained, over_adam = gained[:6], gained[6:]
-    assert len(over_adam) == 7 and over_adam[-1].startswith("- Optim4RL (untrained) (5 seeds, seed")
+    over_untrained, over_adam = gained[:7], gained[7:]
+    assert len(over_adam) == 8 and over_adam[-1].startswith("- Optim4RL (untrained) (5 seeds, seed")
     assert over_adam[1].startswith("- Optim4RL (direct)") and "-3,918 [" in over_adam[1]
     gained = over_untrained
     assert gained[0].startswith(f"- Optim4RL (trained without change) {paired}-1,898 [")
     assert gained[0].endswith("worse: the interval excludes 0.")
-    assert all("undecided" in line for line in gained[3:]), "as far as the untrained weights"
+    assert all("undecided" in line for line in (gained[2], *gained[4:])), (
+        "as far as the untrained weights"
+    )
     still = transfer_report.on_authors(moved).splitlines()[-1]
     assert still.startswith("On the stationary Ant, which the next graph shows: Final return: Adam")
     best = "Optim4RL (authors', reset 32), no change (3 seeds, seed against seed): -500 ["
     assert f"best there, {best}" in still
-    assert f"minus that with it {paired}" in optim4rl_l2_report.on_sizes(direct)
+    sizes = optim4rl_l2_report.on_sizes(direct)
+    assert f"minus that with it {paired}" in sizes and f"minus that after 3e7 {paired}" in sizes
     assert "**C8.**" in transfer_report.on_curriculum(moved)
     assert "reset interval 32" in transfer_report.overview(moved)
 
@@ -394,6 +400,7 @@ def test_what_the_graphs_draw(evidences):
         assert "friction, a row a seed" in friction.get_title(loc="left")
         assert len(strength.get_lines()) == 5
     assert [axes.get_title(loc="left") for axes in sizes.axes] == [
+        "Optim4RL (direct, 1e8)",
         "Optim4RL (direct, no pipeline)",
         "Optim4RL (direct, reduced)",
         "Optim4RL (direct, a sixth of the step)",

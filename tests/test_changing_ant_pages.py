@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,10 @@ def test_the_prose_says_what_the_studies_do():
     assert (full_size.inner_updates, reduced.inner_updates) == (4, 2)
     assert full_size.ppo("ant").batch_size == 2 * reduced.ppo("ant").batch_size
     assert "goes through 2 PPO iterations instead of 4, each on half the batch" in direct
+    length = dataclasses.replace(recipes["drift_long"], env_steps=full_size.env_steps)
+    assert length == full_size and recipes["drift_long"].env_steps == 1e8
+    assert (recipes["drift_long"].num_slices, full_size.num_slices) == (575, 173)
+    assert "575 meta-iterations in place of 173" in direct and "the last 402 taught" in direct
     assert recipes["no_pipeline"].reset_interval is None and "none starts anew" in direct
     (phase,) = full_size.phases
     assert f"the friction changes every {phase.drift['friction']['period']:,} env steps" in direct
@@ -66,7 +72,7 @@ def test_the_notebooks_train_and_make_a_page(tmp_path, monkeypatch, library_path
             stored_runs.keep(store, spec, 2000.0)
     given = {"budget": "smoke", "env_steps": "400", "seeds": "1", "compute": "missing"}
     stored = {"adam", "stationary", "drift", "small_step", "transferred_still"}
-    for path, trained, images in zip(NOTEBOOKS, (set(), {"transferred"}), (5, 6), strict=True):
+    for path, trained, images in zip(NOTEBOOKS, (set(), {"transferred"}), (6, 6), strict=True):
         page = book.execute(path, given, to="tiny" + path.stem[:2], output_dir=tmp_path / "pages")
         kept = {file.parent.name for file in results.glob("*/*/*.parquet")}
         assert kept == stored | trained

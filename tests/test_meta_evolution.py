@@ -183,8 +183,8 @@ def test_devices_and_members_at_once_change_nothing(played):
     thetas = init(jax.random.split(jax.random.key(1), 17))
     keys = jax.random.split(jax.random.key(2), 2)
     two = program._evaluations["probe_reach"]
-    assert (two._devices, two._together) == (2, 1)
     found = np.asarray(two(thetas, keys))
+    assert (two._devices, two._together) == (2, 1)
     assert found.shape == (17, 2) and len(np.unique(found)) == 34
     chosen = spec(members_at_once=3)
     one = make_evolution_program(chosen, most_devices=1)._evaluations["probe_reach"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loptrl.meta import cost
+from loptrl.meta import fitting
 from loptrl.meta.config import MetaConfig
 from loptrl.runs import RunSpec
 from loptrl.studies.meta_cost import GIB
@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {
 
 def compiled_bytes(config: MetaConfig) -> int:
     spec = RunSpec("meta", "memory", "smoke", 1, 0, config.to_dict())
-    return cost.compiled_bytes(make_meta_program(spec, most_devices=1))
+    return fitting.compiled_bytes(make_meta_program(spec, most_devices=1).compiled())
 
 
 @pytest.mark.slow

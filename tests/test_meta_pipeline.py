@@ -16,6 +16,7 @@ import pytest
 from loptrl import cli, optimizers, weights
 from loptrl.drive import load_or_run
 from loptrl.errors import LoptrlError, Stopped
+from loptrl.meta import fitting
 from loptrl.meta.config import WITH_LEARNING_RATE, MetaConfig
 from loptrl.meta.es_config import EvolutionConfig
 from loptrl.meta.pipeline import Ages, reset_indices
@@ -110,13 +111,15 @@ def test_theta_moves_by_what_adam_says(played):
 
 
 @pytest.mark.long
-def test_agents_at_once_or_one_after_another(played):
-    """The same agents on one device, stepped together."""
+def test_agents_at_once_or_one_after_another(played, monkeypatch):
+    """The same agents on one device that has memory for both, stepped together."""
+    monkeypatch.setattr(fitting, "memory_limit", lambda: 2**40)
     program = make_meta_program(spec())
     (pipeline,) = program._pipelines.values()
-    both = type(pipeline)(pipeline.bilevel, 2, devices=1, together=2)
+    both = type(pipeline)(pipeline.bilevel, 2, devices=1)
     program._pipelines = {"probe_reach": both}
     state, rows = play(program)
+    assert both._together == 2
     for a, b in zip(leaves(state.theta), leaves(played[0].theta), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
     assert rows[-1]["meta_loss"] == pytest.approx(played[1][-1]["meta_loss"], rel=1e-3)

@@ -105,10 +105,10 @@ class ByGradients(_Training):
     """
 
     recipe: Word = None
-    """One of this project's own, all of them for optim4rl (stationary, drift, drift_l2, curriculum,
-    no_pipeline, reduced, drift_raw, drift_raw_1e-3, small_data, small_physics, small_critic, and
-    study 6's grid of meta learning rates 1e-5, 1e-4, 1e-3 and reset intervals 32, 128, 512, such as
-    grid_1e-5_32; its middle is stationary); what else is given goes over it."""
+    """One of this project's own, all of them for optim4rl (stationary, drift, drift_long, drift_l2,
+    curriculum, no_pipeline, reduced, drift_raw, drift_raw_1e-3, small_data, small_physics,
+    small_critic, and study 6's grid of meta learning rates 1e-5, 1e-4, 1e-3 and reset intervals 32,
+    128, 512, such as grid_1e-5_32; its middle is stationary); what else is given goes over it."""
     name: Word = None
     """Of the weights; by default the recipe's, or task and drift, such as ant_changing."""
     task: Word = None
@@ -140,8 +140,8 @@ class ByGradients(_Training):
     init: Word = None
     """Weights to start from, such as optim4rl/stationary."""
     agents_at_once: Count = None
-    """Agents stepped together on a device; the others wait and take little memory. One on a CPU,
-    all elsewhere by default."""
+    """Agents stepped together on a device; the others wait and take little memory. By default
+    one on a CPU, elsewhere as many as its memory holds."""
     through_dynamics: bool | None = None
     """Let the meta-gradient flow through the physics, as the official PPO code does."""
     policy_in_meta_loss: bool | None = None

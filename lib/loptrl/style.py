@@ -87,6 +87,7 @@ VARIANTS: dict[str, tuple[Any, float, str]] = {
     "transferred": ((0, (5, 1.6)), -0.60, "trained without drift"),
     "curriculum": ((0, (4, 1.2, 1, 1.2)), 0.35, "curriculum"),
     "reduced": ((0, (1.2, 1.2)), -0.70, "reduced sizes"),
+    "long": ((0, (6, 1.4, 1, 1.4, 1, 1.4)), -0.50, "longer meta-training"),
     "small_step": ((0, (2.4, 1.0)), 0.35, "shorter steps"),
     "long_step": ((0, (5, 1.6)), 0.35, "longer steps"),
     "random": ((0, (2.4, 1.0)), -0.20, "random weights"),

@@ -9,24 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from loptrl import provenance
+from loptrl.meta.fitting import compiled_bytes
 from loptrl.meta.program import MetaProgram
 
-__all__ = ["CostProgram", "compiled_bytes"]
-
-
-def compiled_bytes(program: MetaProgram) -> int:
-    """Peak memory of one meta-iteration on a device, in bytes; it is compiled and not run.
-
-    Temporaries + arguments + results - what results share with arguments, from XLA's memory
-    analysis of the compiled program.
-    """
-    found = program.compiled().memory_analysis()
-    return int(
-        found.temp_size_in_bytes
-        + found.argument_size_in_bytes
-        + found.output_size_in_bytes
-        - found.alias_size_in_bytes
-    )
+__all__ = ["CostProgram"]
 
 
 class CostProgram:
@@ -54,7 +40,7 @@ class CostProgram:
     def advance(self, state: Any) -> tuple[Any, list[dict[str, float]]]:
         """One meta-iteration and its row."""
         if not self._timed:
-            row = {"env_steps": 1, "compiled_bytes": compiled_bytes(self._program)}
+            row = {"env_steps": 1, "compiled_bytes": compiled_bytes(self._program.compiled())}
             return {"analysed": state["analysed"] + 1}, [row]
         first, compiled = int(state.iteration) == 0, self._compiled
         self._compiled = True
@@ -64,7 +50,7 @@ class CostProgram:
         jax.block_until_ready(state)
         row = {name: rows[0][name] for name in ("env_steps", "skipped")}
         if first:
-            row["compiled_bytes"] = compiled_bytes(self._program)
+            row["compiled_bytes"] = compiled_bytes(self._program.compiled())
         elif compiled:
             row["seconds"] = time.monotonic() - started
             row["process_bytes"] = provenance.peak_memory_bytes()

@@ -112,7 +112,7 @@ class EvolutionConfig(SearchConfig):
         lr_decay: its factor from one generation to the next.
         rollouts: trainings of a member on each task.
         members_at_once: trained together on a device, the others wait; None for one on a CPU, whose
-            cache holds no more, and all elsewhere.
+            cache holds no more, and as many as fit elsewhere.
         env_steps: length of each training in env steps, rounded up to whole PPO iterations.
         agent: the other settings of the agents, fields of `PPOConfig`.
     """

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+from loptrl.meta.fitting import at_once
 from loptrl.ppo.learner import DEVICES
 
 __all__ = ["MemberTrainings"]
@@ -26,23 +27,27 @@ class MemberTrainings:
         inputs: arrays that all trainings need.
         devices: over how many devices members are shared out. Where their number is not a
             multiple of it, some are evaluated twice.
-        together: members trained at once on a device; None for one on a CPU and all elsewhere.
+        together: members trained at once on a device; None for as many as fit, see `at_once`.
     """
 
     def __init__(self, inputs: Any, *, devices: int, together: int | None) -> None:
         self._inputs, self._devices = inputs, devices
-        alone = together is None and jax.default_backend() == "cpu"
-        self._together = 1 if alone else together
+        self._together = together
         mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(devices, 1), (MEMBERS, DEVICES))
         whole, shared = PartitionSpec(), PartitionSpec(MEMBERS)
-        self._shared = jax.shard_map(
-            self._share,
-            mesh=mesh,
-            in_specs=(shared, whole, whole),
-            out_specs=shared,
-            check_vma=False,
-        )
-        self._compiled = jax.jit(self._padded)
+
+        @functools.cache
+        def program(together: int) -> Any:
+            share = jax.shard_map(
+                functools.partial(self._share, together),
+                mesh=mesh,
+                in_specs=(shared, whole, whole),
+                out_specs=shared,
+                check_vma=False,
+            )
+            return jax.jit(functools.partial(self._padded, share))
+
+        self._program = program
 
     def __call__(self, thetas: Any, keys: jax.Array) -> jax.Array:
         """What each member reaches in each training, `[members, rollouts]`.
@@ -52,24 +57,29 @@ class MemberTrainings:
             keys: of the trainings, `[rollouts]`; the same for all members, as in the official code
                 of OPEN, so that members differ by their weights and not by luck.
         """
-        return self._compiled(thetas, keys, self._inputs)
+        arguments = thetas, keys, self._inputs
+        if self._together is None:
+            members = jax.tree.leaves(thetas)[0].shape[0]
+            share = -(-members // self._devices)
+            self._together = at_once(share, self._program, *arguments)
+        return self._program(self._together)(*arguments)
 
-    def _padded(self, thetas: Any, keys: jax.Array, inputs: Any) -> jax.Array:
+    def _padded(self, share: Any, thetas: Any, keys: jax.Array, inputs: Any) -> jax.Array:
         members = jax.tree.leaves(thetas)[0].shape[0]
         rows = np.arange(members + -members % self._devices) % members
-        return self._shared(jax.tree.map(lambda x: x[rows], thetas), keys, inputs)[:members]
+        return share(jax.tree.map(lambda x: x[rows], thetas), keys, inputs)[:members]
 
-    def _share(self, thetas: Any, keys: jax.Array, inputs: Any) -> jax.Array:
-        """One device's members."""
+    def _share(self, together: int, thetas: Any, keys: jax.Array, inputs: Any) -> jax.Array:
+        """One device's members, `together` of them at once."""
 
         def member(theta: Any) -> jax.Array:
             return jax.lax.map(functools.partial(self._train, theta, inputs), keys)
 
-        if self._together == 1:
+        if together == 1:
             # Not vmapped over an axis of 1, which would make both branches of conditions run.
             return jax.lax.map(member, thetas)
         share = jax.tree.leaves(thetas)[0].shape[0]
-        return jax.lax.map(member, thetas, batch_size=min(self._together or share, share))
+        return jax.lax.map(member, thetas, batch_size=min(together, share))
 
     def _train(self, theta: Any, inputs: Any, key: jax.Array) -> jax.Array:
         raise NotImplementedError

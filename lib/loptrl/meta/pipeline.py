@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from loptrl.keys import derive
 from loptrl.meta.bilevel import Bilevel
+from loptrl.meta.fitting import at_once
 from loptrl.ppo.learner import DEVICES, TrainState
 from loptrl.ppo.structure import HParams
 
@@ -67,42 +67,45 @@ class Pipeline:
         agents: how many.
         devices: over how many devices they are shared out.
         together: agents stepped at once on a device, the others wait and take no memory beyond
-            their state; None for one on a CPU, whose cache holds no more, and all elsewhere.
+            their state; None for as many as fit, see `at_once`.
     """
 
     def __init__(
         self, bilevel: Bilevel, agents: int, *, devices: int, together: int | None = None
     ) -> None:
         self.bilevel = bilevel
-        most = 1 if jax.default_backend() == "cpu" else agents // devices
-        self._together = most if together is None else together
+        self._together, self._own = together, agents // devices
         mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(devices, 1), (AGENTS, DEVICES))
         whole, shared = PartitionSpec(), PartitionSpec(AGENTS)
         self.replicated, self.shared = (NamedSharding(mesh, spec) for spec in (whole, shared))
         shard = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
         self.start = jax.jit(shard(self._start, in_specs=(whole, shared, shared), out_specs=shared))
-        self.step = jax.jit(
-            shard(
-                self._step,
+
+        @functools.cache
+        def program(together: int) -> Any:
+            step = shard(
+                functools.partial(self._step, together),
                 in_specs=(whole, shared, shared, shared, shared, whole),
                 out_specs=(shared, shared),
-            ),
-            donate_argnums=1,
-        )
+            )
+            return jax.jit(step, donate_argnums=1)
 
-    def _map(self, fn: Callable[..., Any], *arguments: Any) -> Any:
-        # A batch of one would still be a vmap, under which both branches of a `cond` are computed.
-        batch = None if self._together == 1 else self._together
-        return jax.lax.map(lambda x: fn(*x), arguments, batch_size=batch)
+        self._program = program
+
+    def program(self, *arguments: Any) -> Any:
+        """The jitted `step`, with as many agents at once as it takes for those arguments."""
+        if self._together is None:
+            self._together = at_once(self._own, self._program, *arguments)
+        return self._program(self._together)
 
     def _fresh(self, theta: Any, key: jax.Array, dynamics: Any) -> TrainState:
         first = jax.tree.map(lambda x: x[0], dynamics)
         return self.bilevel.learner.start(self.bilevel.rule(theta), key, first)
 
     def _start(self, theta: Any, keys: jax.Array, dynamics: Any) -> TrainState:
-        return self._map(functools.partial(self._fresh, theta), keys, dynamics)
+        return jax.lax.map(lambda x: self._fresh(theta, *x), (keys, dynamics))
 
-    def _step(
+    def step(
         self,
         theta: Any,
         states: TrainState,
@@ -111,7 +114,7 @@ class Pipeline:
         dynamics: Any,
         hparams: HParams,
     ) -> tuple[TrainState, tuple[Any, dict[str, jax.Array]]]:
-        """Every agent's inner updates and meta-gradient.
+        """Every agent's inner updates and meta-gradient; the agents' buffers are reused.
 
         Args:
             theta: the rule's weights.
@@ -124,8 +127,23 @@ class Pipeline:
         Returns:
             The agents; their meta-gradients and figures, `[agents, ...]`.
         """
+        arguments = theta, states, restart, keys, dynamics, hparams
+        return self.program(*arguments)(*arguments)
 
-        def one(state: TrainState, due: jax.Array, key: jax.Array, now: Any) -> Any:
+    def _step(
+        self,
+        together: int,
+        theta: Any,
+        states: TrainState,
+        restart: jax.Array,
+        keys: jax.Array,
+        dynamics: Any,
+        hparams: HParams,
+    ) -> tuple[TrainState, tuple[Any, dict[str, jax.Array]]]:
+        """One device's agents, `together` of them at once."""
+
+        def one(agent: tuple[Any, ...]) -> Any:
+            state, due, key, now = agent
             broken = ~due & ~jnp.isfinite(optax.tree.norm(state.params))
             # The life's own key again would lead to the same end.
             key = jnp.where(broken, derive(state.key, "broken"), key)
@@ -134,4 +152,6 @@ class Pipeline:
             figures = out.metrics | {"meta_loss": out.meta_loss, "broken": broken}
             return out.state, (gradient, figures)
 
-        return self._map(one, states, restart, keys, dynamics)
+        # A batch of one would still be a vmap, under which both branches of a `cond` are computed.
+        batch = None if together == 1 else together
+        return jax.lax.map(one, (states, restart, keys, dynamics), batch_size=batch)

@@ -108,7 +108,7 @@ class MetaProgram:
         fresh = self._keys(0, ages.life), self._dynamics(0, ages)
         agents = jax.eval_shape(pipeline.start, self._theta, *fresh)
         arguments = self._theta, agents, ages.restart, *fresh, self._hparams[world]
-        return pipeline.step.lower(*arguments).compile()
+        return pipeline.program(*arguments).lower(*arguments).compile()
 
     def advance(self, state: MetaState) -> tuple[MetaState, list[dict[str, float]]]:
         """One meta-iteration and its row."""

@@ -38,7 +38,9 @@ TRAINED: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "Optim4RL": {
             "02_optim4rl_l2": tuple(arm for arm in optim4rl_l2.STUDY.arms if arm != "small_step"),
-            "03_transfer": tuple(arm for arm in transfer_report.TRAINED if arm != "drift"),
+            "03_transfer": tuple(
+                arm for arm in transfer_report.TRAINED if arm not in transfer_report.DIRECT
+            ),
             "08_gradient_statistics": tuple(physics_path.STUDY.arms),
         },
         "OPEN": {"13_open_change": tuple(open_change.STILL)},

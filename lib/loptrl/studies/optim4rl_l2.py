@@ -22,6 +22,7 @@ STUDY = of(
         learned_arm(
             "reduced", "Optim4RL (direct, reduced)", "optim4rl:reduced", "optim4rl/reduced"
         ),
+        learned_arm("drift_long", "Optim4RL (direct, 1e8)", "optim4rl:long", "optim4rl/drift_long"),
         # Its steps are as long as Adam's, of which those of "drift" are six times.
         learned_arm(
             "small_step",

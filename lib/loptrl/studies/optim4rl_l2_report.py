@@ -36,8 +36,9 @@ __all__ = [
 
 GRAPH_3 = ("adam", "drift")
 GRAPH_4 = ("drift", "drift_l2")
-SIZES = ("no_pipeline", "reduced")
+SIZES = ("drift_long", "no_pipeline", "reduced")
 _MINUS_FULL = {
+    "drift_long": "after 1e8 env steps of meta-training minus that after 3e7",
     "no_pipeline": "without the pipeline minus that with it",
     "reduced": "at the reduced sizes minus that at the full ones",
 }

@@ -1,9 +1,9 @@
-"""Stored searches by evolution: what they found, and their fitness by generation."""
+"""Stored meta-trainings, and the fitness by generation of those by evolution."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -16,14 +16,14 @@ from loptrl.runs import Run, Store
 from loptrl.studies import meta_recipes, meta_runs
 from loptrl.studies.signed import in_print, note
 
-__all__ = ["fitness_figure", "fitness_words", "stored"]
+__all__ = ["fitness_figure", "fitness_words", "provenance", "stored"]
 
 _PART = 0.1
 """Share of a search's generations that count as its beginning, and as its end."""
 
 
 def stored(rule: str, names: Iterable[str], store: Store) -> dict[str, Run]:
-    """Recipe -> its search, a row for each generation; only those that are stored.
+    """Recipe -> its run, a row for each generation or meta-iteration; only those that are stored.
 
     Raises:
         DamagedRun: one is stored and damaged.
@@ -76,8 +76,17 @@ def fitness_figure(
             axes.set_title(title)
         panels[-1].set_xlabel("generation")
         legend(figure, panels[0].get_legend_handles_labels()[0])
-    runs = [run for run, _ in searches.values()]
-    text = style.provenance(
+    return in_print(figure, provenance([run for run, _ in searches.values()], env_steps=env_steps))
+
+
+def provenance(runs: Sequence[Run], *, env_steps: bool = True) -> str:
+    """The small print of a figure of meta-trainings.
+
+    Args:
+        runs: at least one.
+        env_steps: whether env steps are their length.
+    """
+    return style.provenance(
         keys=[run.spec.key for run in runs],
         seeds=[1] * len(runs),
         env_steps=max(int(run.frame["env_steps"].iloc[-1]) for run in runs) if env_steps else None,
@@ -87,4 +96,3 @@ def fitness_figure(
             "loptrl meta {} --recipe {}".format(*run.spec.arm.split(".", 1)) for run in runs
         ),
     )
-    return in_print(figure, text)

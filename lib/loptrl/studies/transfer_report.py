@@ -22,6 +22,7 @@ __all__ = [
     "CHANGING",
     "CONTROLS",
     "CURRICULUM",
+    "DIRECT",
     "GRAPH_5",
     "INSIDE",
     "SAID",
@@ -38,10 +39,11 @@ __all__ = [
 GRAPH_5 = ("adam", "transferred")
 AUTHORS = ("published", "published_1", "published_22")
 CURRICULUM = ("drift", "transferred", "curriculum")
-TRAINED = ("transferred", "drift", "curriculum", *AUTHORS)
+DIRECT = ("drift", "drift_long")
+TRAINED = ("transferred", *DIRECT, "curriculum", *AUTHORS)
 INSIDE = ("adam", "transferred", "published", "curriculum")
 CONTROLS = ("stationary", *STILL.values())
-CHANGING = ("adam", *(name for name in STUDY.arms if name not in CONTROLS), "drift")
+CHANGING = ("adam", *(name for name in STUDY.arms if name not in CONTROLS), *DIRECT)
 ARMS = (*CHANGING, *CONTROLS)
 
 SAID = {
@@ -77,7 +79,7 @@ def load(
     """
     borrowed = [
         (adam_collapse.STUDY, ("adam", "stationary")),
-        (optim4rl_l2.STUDY, ("drift",)),
+        (optim4rl_l2.STUDY, DIRECT),
     ]
     return load_joint(STUDY, borrowed, budget, env_steps, seeds, compute, **options)
 

@@ -1,0 +1,46 @@
+"""What page 02 tells of the agents of a long meta-training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+import stored_runs
+from loptrl.meta.pipeline import Ages
+from loptrl.studies import meta_recipes, meta_runs, optim4rl_lives
+
+CONFIG = meta_recipes.recipe("optim4rl", optim4rl_lives.NAME).config
+
+
+def test_a_round_has_every_age_of_every_agent_once_from_the_second_on():
+    ages = np.stack([Ages.at(i, CONFIG.agents, CONFIG.reset_interval).age for i in range(384)])
+    for first, seen in ((0, False), (128, True), (256, True)):
+        own = np.sort(ages[first : first + CONFIG.reset_interval], axis=0)
+        assert (own == np.arange(128)[:, None]).all() == seen
+
+
+def test_the_rounds_are_said_and_drawn_from_the_run(store):
+    assert optim4rl_lives.words(store) == ""
+    assert "is not stored" in optim4rl_lives.figure(store).texts[0].get_text()
+    iterations = np.arange(1, CONFIG.num_slices + 1)
+    returns = np.repeat([10.0, 1200.0, 1300.0, 1500.0, 99.0], 128)[: iterations.size]
+    returns[130] = np.nan
+    frame = pd.DataFrame(
+        {
+            "env_steps": iterations * CONFIG.env_steps_per_slice,
+            "meta_iteration": iterations,
+            "train_return": returns,
+        }
+    )
+    facts = {**stored_runs.FACTS, "env_steps": int(frame["env_steps"].iloc[-1])}
+    spec = meta_runs.meta_spec(optim4rl_lives.NAME, CONFIG)
+    store.write(spec, frame, facts | {"diverged_at": None})
+    words = optim4rl_lives.words(store)
+    assert "of 1,200, 1,300 and 1,500 in the second and the following rounds of 128 meta" in words
+    figure = optim4rl_lives.figure(store)
+    (axes,) = figure.axes
+    thin, thick = axes.get_lines()
+    assert len(thin.get_xdata()) == 575 and thick.get_xdata()[0] == 256
+    assert thick.get_ydata()[0] == 1200 and thick.get_ydata()[128] == 1300
+    printed = " ".join(figure._supxlabel.get_text().split())
+    assert spec.key in printed and "loptrl meta optim4rl --recipe drift_long" in printed
