@@ -19,12 +19,12 @@ import pytest
 # The place to choose the number of host devices: it must be done before jax starts.
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Two, so that everything that is averaged or split over devices is so in the tests.
-# LLVM would optimise for longer than the tests' programs run; a quarter of their time is saved.
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
-)
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 # -----------------------------------------------------------------------------------------------
 os.environ["MPLBACKEND"] = "Agg"
+
+DEFAULT = "not long"
+"""Which tests run by default, as in pyproject.toml."""
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(Path(__file__).resolve().parent)]  # toy_program and other helpers
@@ -40,6 +40,10 @@ THIRD_PARTY_WARNINGS: tuple[str, ...] = (
 
 def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors; the named exceptions come later and so take precedence."""
+    if config.option.markexpr == DEFAULT:
+        # LLVM would optimise for longer than these tests' programs run: a quarter of their time.
+        # Those that are chosen by hand, the long ones among them, take what users take.
+        os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
     config.addinivalue_line(
         "markers", "slow: compiles the agent for the Ant; -m 'not slow' leaves it out"
     )

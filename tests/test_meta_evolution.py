@@ -184,12 +184,12 @@ def test_devices_and_members_at_once_change_nothing(played):
     keys = jax.random.split(jax.random.key(2), 2)
     two = program._evaluations["probe_reach"]
     found = np.asarray(two(thetas, keys))
-    assert (two._devices, two._together) == (2, 1)
+    assert (two._devices, two.at_once) == (2, {9: 1})
     assert found.shape == (17, 2) and len(np.unique(found)) == 34
     chosen = spec(members_at_once=3)
     one = make_evolution_program(chosen, most_devices=1)._evaluations["probe_reach"]
-    assert (one._devices, one._together) == (1, 3)
     np.testing.assert_allclose(one(thetas, keys), found, rtol=1e-3, atol=1e-4)
+    assert (one._devices, one.at_once) == (1, {17: 3})
 
 
 def test_members_differ_by_their_weights_alone(played):

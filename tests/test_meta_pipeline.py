@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import math
 import shutil
 from typing import Any
 
@@ -110,10 +111,20 @@ def test_theta_moves_by_what_adam_says(played):
     assert 0 < np.max(np.abs(moved)) <= 6 * SMALL["meta_learning_rate"] * 1.01
 
 
+@pytest.mark.parametrize(
+    ("limit", "given", "expected"), [(0.0, None, 1), (math.inf, None, 2), (0.0, 1, 1), (0.0, 9, 2)]
+)
+def test_agents_at_once_are_at_most_those_of_a_device(monkeypatch, limit, given, expected):
+    monkeypatch.setattr(fitting, "memory_limit", lambda: limit)
+    (pipeline,) = make_meta_program(spec(agents=4), together=given)._pipelines.values()
+    monkeypatch.setattr(pipeline, "_jitted", lambda together: together)
+    assert pipeline.program("arguments") == expected
+
+
 @pytest.mark.long
 def test_agents_at_once_or_one_after_another(played, monkeypatch):
     """The same agents on one device that has memory for both, stepped together."""
-    monkeypatch.setattr(fitting, "memory_limit", lambda: 2**40)
+    monkeypatch.setattr(fitting, "memory_limit", lambda: 2.0**40)
     program = make_meta_program(spec())
     (pipeline,) = program._pipelines.values()
     both = type(pipeline)(pipeline.bilevel, 2, devices=1)

@@ -108,23 +108,26 @@ def test_the_scale_of_what_is_learnt():
 def test_devices_and_members_at_once_change_nothing(two):
     rates, one = jnp.linspace(0.01, 0.3, 5), descent(members_at_once=3)
     found = np.asarray(two(rates, KEYS))
-    assert (two._devices, two._together, one._devices, one._together) == (2, 1, 1, 3)
     assert found.shape == (5, 2) and len(np.unique(found)) == 10
     np.testing.assert_allclose(one(rates, KEYS), found, rtol=1e-4, atol=1e-5)
+    assert (two._devices, two.at_once, one._devices, one.at_once) == (2, {3: 1}, 1, {5: 3})
+    many = descent(members_at_once=9)
+    assert np.isfinite(many(rates[:2], KEYS)).all() and many.at_once == {2: 2}
 
 
-def test_members_at_once_are_as_many_as_fit(two, monkeypatch):
-    rates, all_five = jnp.linspace(0.01, 0.3, 5), descent()
-    monkeypatch.setattr(fitting, "memory_limit", lambda: 2**40)
-    found = np.asarray(all_five(rates, KEYS))
-    assert all_five._together == 5
+@pytest.mark.parametrize("devices", [1, 2])
+def test_members_at_once_are_as_many_as_fit(two, monkeypatch, devices):
+    rates, share, whole = jnp.linspace(0.01, 0.3, 5), -(-5 // devices), descent(devices=devices)
+    monkeypatch.setattr(fitting, "memory_limit", lambda: 2.0**40)
+    found = np.asarray(whole(rates, KEYS))
+    assert whole.at_once == {share: share}
     np.testing.assert_allclose(found, two(rates, KEYS), rtol=1e-4, atol=1e-5)
-    whole = all_five._program(5).lower(rates, KEYS, all_five._inputs).compile()
-    needed = fitting.compiled_bytes(whole)
-    monkeypatch.setattr(fitting, "memory_limit", lambda: needed)
-    fewer = descent()
+    compiled = whole._jitted(share).lower(rates, KEYS, whole._inputs).compile()
+    needed = fitting.compiled_bytes(compiled)
+    monkeypatch.setattr(fitting, "memory_limit", lambda: float(needed))
+    fewer = descent(devices=devices)
     fewer(rates, KEYS)
-    assert fewer._together < 5, "a tenth of the memory stays free"
+    assert 0 < fewer.at_once[share] < share, "a tenth of the memory stays free"
 
 
 def spec(seed: int = 0, **settings: Any) -> RunSpec:

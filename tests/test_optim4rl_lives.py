@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import stored_runs
 from loptrl.meta.pipeline import Ages
 from loptrl.studies import meta_recipes, meta_runs, optim4rl_lives
 
 CONFIG = meta_recipes.recipe("optim4rl", optim4rl_lives.NAME).config
+
+
+def keep(store, returns):
+    """A run of the meta-training with these training returns, and its spec."""
+    iterations = np.arange(1, returns.size + 1)
+    frame = pd.DataFrame(
+        {
+            "env_steps": iterations * CONFIG.env_steps_per_slice,
+            "meta_iteration": iterations,
+            "train_return": returns,
+        }
+    )
+    steps = int(frame["env_steps"].iloc[-1])
+    over = steps if returns.size < CONFIG.num_slices else None
+    spec = meta_runs.meta_spec(optim4rl_lives.NAME, CONFIG)
+    store.write(spec, frame, {**stored_runs.FACTS, "env_steps": steps, "diverged_at": over})
+    return spec
 
 
 def test_a_round_has_every_age_of_every_agent_once_from_the_second_on():
@@ -22,19 +40,9 @@ def test_a_round_has_every_age_of_every_agent_once_from_the_second_on():
 def test_the_rounds_are_said_and_drawn_from_the_run(store):
     assert optim4rl_lives.words(store) == ""
     assert "is not stored" in optim4rl_lives.figure(store).texts[0].get_text()
-    iterations = np.arange(1, CONFIG.num_slices + 1)
-    returns = np.repeat([10.0, 1200.0, 1300.0, 1500.0, 99.0], 128)[: iterations.size]
+    returns = np.repeat([10.0, 1200.0, 1300.0, 1500.0, 99.0], 128)[: CONFIG.num_slices]
     returns[130] = np.nan
-    frame = pd.DataFrame(
-        {
-            "env_steps": iterations * CONFIG.env_steps_per_slice,
-            "meta_iteration": iterations,
-            "train_return": returns,
-        }
-    )
-    facts = {**stored_runs.FACTS, "env_steps": int(frame["env_steps"].iloc[-1])}
-    spec = meta_runs.meta_spec(optim4rl_lives.NAME, CONFIG)
-    store.write(spec, frame, facts | {"diverged_at": None})
+    spec = keep(store, returns)
     words = optim4rl_lives.words(store)
     assert "of 1,200, 1,300 and 1,500 in the second and the following rounds of 128 meta" in words
     figure = optim4rl_lives.figure(store)
@@ -44,3 +52,11 @@ def test_the_rounds_are_said_and_drawn_from_the_run(store):
     assert thick.get_ydata()[0] == 1200 and thick.get_ydata()[128] == 1300
     printed = " ".join(figure._supxlabel.get_text().split())
     assert spec.key[:8] in printed and "loptrl meta optim4rl --recipe drift_long" in printed
+
+
+@pytest.mark.parametrize("length", [60, 200])
+def test_a_meta_training_that_ended_early_is_drawn_without_rounds(store, length):
+    keep(store, np.ones(length))
+    assert optim4rl_lives.words(store) == ""
+    (axes,) = optim4rl_lives.figure(store).axes
+    assert [len(line.get_xdata()) for line in axes.get_lines()] == [length]

@@ -33,11 +33,13 @@ class MemberTrainings:
     def __init__(self, inputs: Any, *, devices: int, together: int | None) -> None:
         self._inputs, self._devices = inputs, devices
         self._together = together
+        self.at_once: dict[int, int] = {}
+        """Members of a device -> how many of them at once, once they were trained."""
         mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(devices, 1), (MEMBERS, DEVICES))
         whole, shared = PartitionSpec(), PartitionSpec(MEMBERS)
 
         @functools.cache
-        def program(together: int) -> Any:
+        def jitted(together: int) -> Any:
             share = jax.shard_map(
                 functools.partial(self._share, together),
                 mesh=mesh,
@@ -47,7 +49,7 @@ class MemberTrainings:
             )
             return jax.jit(functools.partial(self._padded, share))
 
-        self._program = program
+        self._jitted = jitted
 
     def __call__(self, thetas: Any, keys: jax.Array) -> jax.Array:
         """What each member reaches in each training, `[members, rollouts]`.
@@ -58,11 +60,13 @@ class MemberTrainings:
                 of OPEN, so that members differ by their weights and not by luck.
         """
         arguments = thetas, keys, self._inputs
-        if self._together is None:
-            members = jax.tree.leaves(thetas)[0].shape[0]
-            share = -(-members // self._devices)
-            self._together = at_once(share, self._program, *arguments)
-        return self._program(self._together)(*arguments)
+        own = -(-jax.tree.leaves(thetas)[0].shape[0] // self._devices)
+        if own not in self.at_once:
+            given = self._together
+            self.at_once[own] = (
+                at_once(own, self._jitted, *arguments) if given is None else min(given, own)
+            )
+        return self._jitted(self.at_once[own])(*arguments)
 
     def _padded(self, share: Any, thetas: Any, keys: jax.Array, inputs: Any) -> jax.Array:
         members = jax.tree.leaves(thetas)[0].shape[0]
@@ -78,8 +82,7 @@ class MemberTrainings:
         if together == 1:
             # Not vmapped over an axis of 1, which would make both branches of conditions run.
             return jax.lax.map(member, thetas)
-        share = jax.tree.leaves(thetas)[0].shape[0]
-        return jax.lax.map(member, thetas, batch_size=min(together, share))
+        return jax.lax.map(member, thetas, batch_size=together)
 
     def _train(self, theta: Any, inputs: Any, key: jax.Array) -> jax.Array:
         raise NotImplementedError

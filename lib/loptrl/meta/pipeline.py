@@ -74,7 +74,8 @@ class Pipeline:
         self, bilevel: Bilevel, agents: int, *, devices: int, together: int | None = None
     ) -> None:
         self.bilevel = bilevel
-        self._together, self._own = together, agents // devices
+        self._own = agents // devices
+        self._together = None if together is None else min(together, self._own)
         mesh = Mesh(np.asarray(jax.devices()[:devices]).reshape(devices, 1), (AGENTS, DEVICES))
         whole, shared = PartitionSpec(), PartitionSpec(AGENTS)
         self.replicated, self.shared = (NamedSharding(mesh, spec) for spec in (whole, shared))
@@ -82,7 +83,7 @@ class Pipeline:
         self.start = jax.jit(shard(self._start, in_specs=(whole, shared, shared), out_specs=shared))
 
         @functools.cache
-        def program(together: int) -> Any:
+        def jitted(together: int) -> Any:
             step = shard(
                 functools.partial(self._step, together),
                 in_specs=(whole, shared, shared, shared, shared, whole),
@@ -90,13 +91,13 @@ class Pipeline:
             )
             return jax.jit(step, donate_argnums=1)
 
-        self._program = program
+        self._jitted = jitted
 
     def program(self, *arguments: Any) -> Any:
         """The jitted `step`, with as many agents at once as it takes for those arguments."""
         if self._together is None:
-            self._together = at_once(self._own, self._program, *arguments)
-        return self._program(self._together)
+            self._together = at_once(self._own, self._jitted, *arguments)
+        return self._jitted(self._together)
 
     def _fresh(self, theta: Any, key: jax.Array, dynamics: Any) -> TrainState:
         first = jax.tree.map(lambda x: x[0], dynamics)

@@ -120,7 +120,7 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     "optim4rl": {
         "stationary": Recipe("the Ant, nothing changes", _optim4rl(phases=[_STILL])),
         "drift": Recipe("the Ant, friction and wear change", _optim4rl(phases=[_CHANGING])),
-        # Its first 3e7 env steps are those of "drift": nothing there depends on how many follow.
+        # The official length. It begins as "drift" does: nothing there depends on what follows.
         "drift_long": Recipe(
             "the Ant, friction and wear change, 1e8 env steps",
             _optim4rl(phases=[_CHANGING], env_steps=100_000_000),

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from loptrl import drive, paths, provenance, weights
-from loptrl.errors import LoptrlError
+from loptrl import drive, paths, provenance, style, weights
+from loptrl.errors import LoptrlError, MissingRun
 from loptrl.files import write_together
 from loptrl.meta.config import RULES, MetaConfig
 from loptrl.meta.es_config import EvolutionConfig
 from loptrl.meta.supervised_config import SupervisedConfig
 from loptrl.runs import Run, RunSpec, Store
-from loptrl.studies.meta_recipes import LICENCE
+from loptrl.studies.meta_recipes import LICENCE, recipe
 
-__all__ = ["Trained", "meta_spec", "picture", "save_untrained", "train", "weights_path"]
+__all__ = [
+    "Trained",
+    "meta_spec",
+    "picture",
+    "save_untrained",
+    "small_print",
+    "stored",
+    "train",
+    "weights_path",
+]
 
 VERSION = 1
 _DRAW_EVERY_S = 20.0
@@ -48,6 +58,39 @@ def meta_spec(name: str, config: Config, seed: int = 0, budget: str = "laptop") 
 def weights_path(name: str, rule: str) -> Path:
     """Where the weights of that name are kept."""
     return paths.weights_dir() / rule / f"{name}.npz"
+
+
+def stored(rule: str, names: Iterable[str], store: Store) -> dict[str, Run]:
+    """Recipe -> its run, a row for each generation or meta-iteration; only those that are stored.
+
+    Raises:
+        DamagedRun: one is stored and damaged.
+    """
+    found = {}
+    for name in names:
+        spec = meta_spec(name, recipe(rule, name).config)
+        with contextlib.suppress(MissingRun):
+            found[name] = store.read(spec)
+    return found
+
+
+def small_print(runs: Sequence[Run], *, env_steps: bool = True) -> str:
+    """The small print of a figure of meta-trainings.
+
+    Args:
+        runs: at least one.
+        env_steps: whether env steps are their length.
+    """
+    return style.provenance(
+        keys=[run.spec.key for run in runs],
+        seeds=[1] * len(runs),
+        env_steps=max(int(run.frame["env_steps"].iloc[-1]) for run in runs) if env_steps else None,
+        budget=runs[0].spec.budget,
+        device=" and ".join(sorted({run.manifest["device"] for run in runs})),
+        command="; ".join(
+            "loptrl meta {} --recipe {}".format(*run.spec.arm.split(".", 1)) for run in runs
+        ),
+    )
 
 
 def train(
@@ -91,7 +134,7 @@ def train(
     spec, target = meta_spec(name, config, seed, budget), weights_path(name, config.rule)
     if f"{config.rule}/{name}" in weights.REGISTRY:
         raise LoptrlError(f"{config.rule}/{name} are published weights; choose another name")
-    made = _is_made(target, spec, config.rule)
+    made, commit = _is_made(target, spec, config.rule), provenance.commit()
     length = "examples" if isinstance(config, SupervisedConfig) else "env_steps"
 
     def finished(theta: Any, slices: int) -> None:
@@ -109,7 +152,7 @@ def train(
             length: slices * config.env_steps_per_slice,
             "command": command,
             "config": config.to_dict(),
-            "commit": provenance.commit(),
+            "commit": commit,
             "versions": provenance.versions(),
             "options": {"learning_rate": config.learning_rate} if config.learning_rate else {},
         }
@@ -203,7 +246,7 @@ def _painter() -> Callable[[RunSpec, Sequence[Mapping[str, float]]], None]:
             return
         import io
 
-        from loptrl import plots, style
+        from loptrl import plots
 
         drawn = time.monotonic()
         steps = np.array([row["env_steps"] for row in rows])

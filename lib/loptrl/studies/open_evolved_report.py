@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from loptrl import plots, stats
 from loptrl.runs import Run, Store
-from loptrl.studies import comparison_evidence, meta_recipes, searches
+from loptrl.studies import comparison_evidence, meta_recipes, meta_runs, searches
 from loptrl.studies.comparison_evidence import ComparisonEvidence
 from loptrl.studies.evidence import Compute
 from loptrl.studies.open_evolved import COMPARISON, EVOLUTIONS, RECIPES
@@ -62,7 +62,7 @@ def load(
     evidence = comparison_evidence.load(
         COMPARISON, "all", budget, env_steps, seeds, compute, store=store
     )
-    made = searches.stored("open", EVOLUTIONS.values(), store)
+    made = meta_runs.stored("open", EVOLUTIONS.values(), store)
     found = {one: made[name] for one, name in EVOLUTIONS.items() if name in made}
     return Evolved(evidence, found)
 

@@ -23,7 +23,7 @@ __all__ = [
     "GRAPH_4",
     "OTHERS",
     "SAID",
-    "SIZES",
+    "TRAININGS",
     "claims",
     "headline",
     "load",
@@ -36,13 +36,13 @@ __all__ = [
 
 GRAPH_3 = ("adam", "drift")
 GRAPH_4 = ("drift", "drift_l2")
-SIZES = ("drift_long", "no_pipeline", "reduced")
-_MINUS_FULL = {
+TRAININGS = ("drift_long", "no_pipeline", "reduced")
+_MINUS_DIRECT = {
     "drift_long": "after 1e8 env steps of meta-training minus that after 3e7",
     "no_pipeline": "without the pipeline minus that with it",
     "reduced": "at the reduced sizes minus that at the full ones",
 }
-OTHERS = (*SIZES, "small_step")
+OTHERS = (*TRAININGS, "small_step")
 ARMS = ("adam", *STUDY.arms)
 
 SAID = {
@@ -155,10 +155,10 @@ def on_l2(evidence: JointEvidence) -> str:
 
 def on_sizes(evidence: JointEvidence) -> str:
     """What other meta-trainings give, the verdict of C14, and the same weights in shorter steps."""
-    verdict = _section(evidence, ("drift", *SIZES), "C14")
+    verdict = _section(evidence, ("drift", *TRAININGS), "C14")
     told = [
         f"Final return {words} {gain}."
-        for arm, words in _MINUS_FULL.items()
+        for arm, words in _MINUS_DIRECT.items()
         if (gain := shared.gain(evidence, arm, "drift"))
     ]
     shorter = shared.finals(evidence, ("small_step",))

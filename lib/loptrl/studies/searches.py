@@ -1,39 +1,23 @@
-"""Stored meta-trainings, and the fitness by generation of those by evolution."""
+"""Searches by evolution: their fitness by generation."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from loptrl import style
-from loptrl.errors import MissingRun
 from loptrl.plots.axes import legend
-from loptrl.runs import Run, Store
-from loptrl.studies import meta_recipes, meta_runs
+from loptrl.runs import Run
+from loptrl.studies.meta_runs import small_print
 from loptrl.studies.signed import in_print, note
 
-__all__ = ["fitness_figure", "fitness_words", "provenance", "stored"]
+__all__ = ["fitness_figure", "fitness_words"]
 
 _PART = 0.1
 """Share of a search's generations that count as its beginning, and as its end."""
-
-
-def stored(rule: str, names: Iterable[str], store: Store) -> dict[str, Run]:
-    """Recipe -> its run, a row for each generation or meta-iteration; only those that are stored.
-
-    Raises:
-        DamagedRun: one is stored and damaged.
-    """
-    found = {}
-    for name in names:
-        spec = meta_runs.meta_spec(name, meta_recipes.recipe(rule, name).config)
-        with contextlib.suppress(MissingRun):
-            found[name] = store.read(spec)
-    return found
 
 
 def fitness_words(run: Run) -> str:
@@ -76,23 +60,4 @@ def fitness_figure(
             axes.set_title(title)
         panels[-1].set_xlabel("generation")
         legend(figure, panels[0].get_legend_handles_labels()[0])
-    return in_print(figure, provenance([run for run, _ in searches.values()], env_steps=env_steps))
-
-
-def provenance(runs: Sequence[Run], *, env_steps: bool = True) -> str:
-    """The small print of a figure of meta-trainings.
-
-    Args:
-        runs: at least one.
-        env_steps: whether env steps are their length.
-    """
-    return style.provenance(
-        keys=[run.spec.key for run in runs],
-        seeds=[1] * len(runs),
-        env_steps=max(int(run.frame["env_steps"].iloc[-1]) for run in runs) if env_steps else None,
-        budget=runs[0].spec.budget,
-        device=" and ".join(sorted({run.manifest["device"] for run in runs})),
-        command="; ".join(
-            "loptrl meta {} --recipe {}".format(*run.spec.arm.split(".", 1)) for run in runs
-        ),
-    )
+    return in_print(figure, small_print([run for run, _ in searches.values()], env_steps=env_steps))

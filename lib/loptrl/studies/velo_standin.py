@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from loptrl import weights
 from loptrl.runs import Run, Store
-from loptrl.studies import meta_recipes, searches
+from loptrl.studies import meta_recipes, meta_runs, searches
 from loptrl.studies.words import listed
 
 __all__ = ["figure", "words"]
@@ -63,4 +63,4 @@ def words(store: Store | None = None) -> str:
 
 
 def _run(store: Store | None) -> Run | None:
-    return searches.stored("velo", [NAME], Store() if store is None else store).get(NAME)
+    return meta_runs.stored("velo", [NAME], Store() if store is None else store).get(NAME)
