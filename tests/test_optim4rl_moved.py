@@ -67,6 +67,9 @@ def test_the_three_rules_of_page_03_are_as_the_page_says():
     assert (rows["move"] < 0.03).all() and "the same weights to a few per cent" in PROSE
     untrained = optim4rl_response.responses()["untrained"][0]
     assert (rows["step"] / untrained < 1.11).all() and "as long to about a tenth" in PROSE
+    longer = optim4rl_moved.moves().set_index("weights").loc["drift_long"] / rows.loc["drift"]
+    assert 4.5 < longer["move"] < 5.5 and "about five times as far as `drift`" in PROSE
+    assert 2 < longer["step"] < 3 and "its steps are more than twice as long" in PROSE
 
 
 def test_the_words_and_the_table_are_of_these_rows():

@@ -138,6 +138,11 @@ def headline(evidence: JointEvidence) -> str:
             for arm in evidence.present(*who)
         ]
         answer = f"**On the changing Ant {'; '.join(parts)}.**"
+        if longer := shared.gain(evidence, "drift_long", "drift"):
+            answer += (
+                " As long a meta-training as the official one, 1e8 env steps, minus one of 3e7, in "
+                f"final return {longer}."
+            )
     decided = shared.statuses(claims(evidence), _SHORT, incomplete=evidence.incomplete)
     return f"{answer}\n\n{decided}"
 

@@ -90,30 +90,36 @@ def figure() -> Figure:
         axes = figure.subplots()
         axes.axvspan(_SIZES[0], CLIPPED, color=style.GREY, alpha=0.12, lw=0)
         for name, values in sets.items():
-            own = name == UNTRAINED
-            color = style.INK if own else style.COLOURS["optim4rl"]
-            axes.loglog(_SIZES, values, color=color, lw=2.2 if own else 1.0, zorder=3 + own)
+            bare = name == UNTRAINED
+            color = style.INK if bare else style.COLOURS["optim4rl"]
+            axes.loglog(_SIZES, values, color=color, lw=2.2 if bare else 1.0, zorder=3 + bare)
         axes.loglog(_SIZES, _adam(_SIZES), color=style.COLOURS["adam"], lw=2.2)
         far = {n: v for n, v in sets.items() if n != UNTRAINED and not 1 / 1.15 < v[0] < 1.15}
         near = [v[0] for n, v in sets.items() if n not in far]
+        # Lines too close for a label each share one, above the first, in the order of the lines.
+        groups: list[tuple[list[str], float, float]] = []
+        for name, values in sorted(far.items(), key=lambda one: -one[1][0]):
+            length = float(values[0])
+            if groups and groups[-1][2] / length < 1.3:
+                names, first, _ = groups.pop()
+                groups.append(([*names, name], first, length))
+            else:
+                groups.append(([name], length, length))
+        own, adam = style.COLOURS["optim4rl"], style.COLOURS["adam"]
+        told = [(", ".join(names), first, own, "bottom") for names, first, _ in groups]
         others = f"{len(near)} {plural('set', len(near))}, black: untrained"
-        told = {name: (value[0], style.COLOURS["optim4rl"]) for name, value in far.items()}
-        told[others] = (min(near), style.INK)
-        told["Adam"] = (_adam(_SIZES[:1])[0], style.COLOURS["adam"])
-        above = np.inf
-        for text, (value, color) in sorted(told.items(), key=lambda one: -one[1][0]):
-            # Under its line where the label above the line would meet the line before.
-            crowded = above / value < 1.3 or text == others
+        told.append((others, min(near), style.INK, "top"))
+        told.append(("Adam", float(_adam(_SIZES[:1])[0]), adam, "bottom"))
+        for text, value, color, side in told:
             axes.annotate(
                 text,
                 (_SIZES[1], value),
-                xytext=(0, -3 if crowded else 3),
-                va="top" if crowded else "bottom",
+                xytext=(0, 3 if side == "bottom" else -3),
+                va=side,
                 textcoords="offset points",
                 fontsize=10.5,
                 color=color,
             )
-            above = value
         axes.set_xlabel("size of the gradient's entry (log)")
         axes.set_ylabel("step in units of α (log)")
     return in_print(
