@@ -299,9 +299,9 @@ def test_the_headlines_state_what_the_runs_show(evidences):
         "**On the changing Ant Optim4RL that was meta-trained there ends at 102, below default "
         "Adam on 5 of the 5 seeds that both have, and 5 of 5 seeds collapse; with L2 in "
         "meta-training it ends at 102, below default Adam on 5 of the 5 seeds that both have, and "
-        "5 of 5 seeds collapse; default Adam ends at 4,020, and none of 5 seeds collapses.** As "
-        "long a meta-training as the official one, 1e8 env steps, minus one of 3e7, in final "
-        "return (5 seeds, seed against seed): 1,898, better: the interval excludes 0.\n\n"
+        "5 of 5 seeds collapse; default Adam ends at 4,020, and none of 5 seeds collapses.** "
+        "Final return after 1e8 env steps of meta-training, the official length, minus that after "
+        "3e7 (5 seeds, seed against seed): 1,898, better: the interval excludes 0.\n\n"
         "*Supported*: poor, and collapses more than Adam (C5)"
     )
     moved = transfer_report.headline(evidences[transfer_report])

@@ -140,8 +140,8 @@ def headline(evidence: JointEvidence) -> str:
         answer = f"**On the changing Ant {'; '.join(parts)}.**"
         if longer := shared.gain(evidence, "drift_long", "drift"):
             answer += (
-                " As long a meta-training as the official one, 1e8 env steps, minus one of 3e7, in "
-                f"final return {longer}."
+                " Final return after 1e8 env steps of meta-training, the official length, minus "
+                f"that after 3e7 {longer}."
             )
     decided = shared.statuses(claims(evidence), _SHORT, incomplete=evidence.incomplete)
     return f"{answer}\n\n{decided}"
