@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,7 @@ from loptrl.studies.meta_cost import (
 )
 from loptrl.studies.published import published
 from loptrl.studies.signed import note, signed
-from loptrl.studies.words import paragraphs
+from loptrl.studies.words import paragraphs, plural
 
 __all__ = [
     "gib",
@@ -341,18 +342,26 @@ def on_gpu_time(store: Store | None = None) -> str:
             )
     if not on_gpu:
         parts.append("None of this book's own was made on a GPU.")
-    if on_cpu:
-        parts.append(
-            f"This book's other meta-trainings of that kind made {min(on_cpu):,.0f} to "
-            f"{max(on_cpu):,.0f} env steps per second on one core of a CPU."
+    told = []
+    for cores, rates in sorted(on_cpu.items()):
+        several = len(rates) > 1
+        told.append(
+            f"{len(rates)} ran on {cores} {plural('core', cores)} of a CPU: "
+            f"{f'{min(rates):,.0f} to ' if several else ''}{max(rates):,.0f} env steps per second"
+            f"{', at the lowest of these rates' if several else ', which is'} "
+            f"{steps / min(rates) / 3600:.2g} hours for {style.format_steps(steps)}"
         )
+    if told:
+        parts.append(f"Of the others {'; '.join(told)}.")
     return " ".join(parts)
 
 
-def _meta_trainings(store: Store) -> tuple[dict[str, list[Mapping[str, Any]]], list[float]]:
-    """Of the official size and stored: manifests by GPU, and env steps/s on one core."""
+def _meta_trainings(
+    store: Store,
+) -> tuple[dict[str, list[Mapping[str, Any]]], dict[int, list[float]]]:
+    """Of the official size and stored: manifests by GPU, and env steps/s by cores of a CPU."""
     official = meta_recipes.recipe("optim4rl", "stationary").config
-    on_gpu, on_cpu = {}, []
+    on_gpu, on_cpu = {}, {}
     for name, recipe in meta_recipes.RECIPES["optim4rl"].items():
         if recipe.config.env_steps_per_slice != official.env_steps_per_slice:
             continue
@@ -360,8 +369,8 @@ def _meta_trainings(store: Store) -> tuple[dict[str, list[Mapping[str, Any]]], l
             made = store.read(meta_runs.meta_spec(name, recipe.config)).manifest
             if " x gpu " in made["device"]:
                 on_gpu.setdefault(made["device"], []).append(made)
-            elif made["device"].endswith(", 1 cores)"):
-                on_cpu.append(made["env_steps_per_s"])
+            elif cores := re.search(r", (\d+) cores\)$", made["device"]):
+                on_cpu.setdefault(int(cores[1]), []).append(made["env_steps_per_s"])
     return on_gpu, on_cpu
 
 
