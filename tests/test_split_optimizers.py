@@ -74,7 +74,8 @@ def test_split_work_gives_the_same_updates(name, width):
     for one, two in zip(jax.tree.leaves(unsplit)[:-1], stacks, strict=True):
         one, two = Layout.of(params).unpack_features(one), layout.unpack_features(two)
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-5)
+            # Gradients of slope 37 make much of a rounding; the state's entries are about 1.
+            np.testing.assert_allclose(a, b, atol=2e-4)
     # Both halves are worked on, where leaves are longer than a block.
     for stack in stacks:
         assert width == 2 or all(np.abs(half).max() > 0 for half in np.split(np.asarray(stack), 2))
