@@ -27,7 +27,7 @@ def test_the_prose_says_what_the_studies_do():
     length = dataclasses.replace(recipes["drift_long"], env_steps=full_size.env_steps)
     assert length == full_size and recipes["drift_long"].env_steps == 1e8
     assert (recipes["drift_long"].num_slices, full_size.num_slices) == (575, 173)
-    assert "575 meta-iterations in place of 173" in direct and "the last 402 taught" in direct
+    assert "575 meta-iterations in place of 173" in direct
     assert recipes["no_pipeline"].reset_interval is None and "none starts anew" in direct
     (phase,) = full_size.phases
     assert f"the friction changes every {phase.drift['friction']['period']:,} env steps" in direct

@@ -8,6 +8,8 @@ import pytest
 
 import stored_runs
 from loptrl.meta.pipeline import Ages
+from loptrl.paths import repo_root
+from loptrl.runs import Store
 from loptrl.studies import meta_recipes, meta_runs, optim4rl_lives
 
 CONFIG = meta_recipes.recipe("optim4rl", optim4rl_lives.NAME).config
@@ -60,3 +62,13 @@ def test_a_meta_training_that_ended_early_is_drawn_without_rounds(store, length)
     assert optim4rl_lives.words(store) == ""
     (axes,) = optim4rl_lives.figure(store).axes
     assert [len(line.get_xdata()) for line in axes.get_lines()] == [length]
+
+
+def test_the_two_trainings_begin_alike_and_rounding_sets_them_apart():
+    """In the committed runs, as page 02 says."""
+    runs = meta_runs.stored("optim4rl", ["drift", optim4rl_lives.NAME], Store())
+    short, long = (run.frame["train_return"].to_numpy(np.float64) for run in runs.values())
+    assert short[0] != long[0] == pytest.approx(short[0], rel=0.01)
+    assert not np.allclose(long[: short.size], short, rtol=0.01)
+    text = (repo_root() / "notebooks" / "02_optim4rl_l2.md").read_text(encoding="utf-8")
+    assert "rounding sets them apart from the first meta-iteration on" in " ".join(text.split())
